@@ -1,0 +1,185 @@
+"""Settings: one model, from flags over environment over file over defaults.
+
+Environment: `OPSROOM_` and the field's name, `__` between levels (`OPSROOM_HOMESERVER__URL`). File: `opsroom.yaml` in
+the data directory. Providers are also read from the variables their own tools use (`OPENAI_API_KEY`, ...).
+Secrets are never written to `opsroom.yaml`: they live in files of mode 0600 below `secrets/`.
+"""
+
+import os
+from hashlib import sha256
+from pathlib import Path
+from tempfile import gettempdir
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+
+from appservice.errors import Invalid, Problem
+
+SETTINGS_FILE = "opsroom.yaml"
+_LONGEST_SOCKET_DIR = 60  # a unix socket's path has at most 107 bytes; agents' names take up to 63 of them hashed to 12
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class HomeserverSettings(Section):
+    """The Matrix homeserver. With `url` empty, `opsroom up` starts its own Synapse."""
+
+    url: str = Field("", description="client-server API, for example http://127.0.0.1:8008")
+    server_name: str = Field("ops.local", description="the part of every Matrix id after the colon")
+    registration: Path | None = Field(None, description="registration.yaml that the homeserver has loaded")
+    listen_host: str = Field("127.0.0.1", description="where the application service listens for the homeserver")
+    listen_port: int = Field(9000, description="and the port")
+    public_url: str = Field(
+        "", description="how the homeserver reaches the application service; default: listen address"
+    )
+
+
+class GatewaySettings(Section):
+    """Envoy. `root` is its state directory, shared with the control plane."""
+
+    root: Path | None = None
+    token_ttl_s: int = Field(3600, description="life of an agent's token in seconds; renewed at half of it")
+    debug_port: int = Field(0, description="also listen on this port of 127.0.0.1; 0 = unix socket only")
+
+
+class StorageSettings(Section):
+    """S3. With `endpoint` empty, `opsroom up` starts its own SeaweedFS."""
+
+    endpoint: str = Field("", description="for example http://127.0.0.1:8333")
+    users: Literal["iam", "minio"] = Field("iam", description="how users are made: AWS IAM calls, or MinIO's admin API")
+    bucket: str = "opsroom"
+    region: str = "us-east-1"
+    access_key: str = "opsroom"
+    secret_key: SecretStr = SecretStr("")
+    secret_key_file: Path | None = None
+
+
+class AgentSettings(Section):
+    """Where agents run and what one may use."""
+
+    backend: Literal["auto", "docker", "process"] = Field("auto", description="auto: Docker if it answers")
+    docker_host: str = Field("", description="for example unix:///var/run/docker.sock; default: the SDK's own rules")
+    image: str = Field("", description="image of the native agent; default: opsroom/worker:VERSION")
+    memory_mb: int = 512
+    cpus: float = 1.0
+    pids: int = 256
+    awake_s: int = Field(300, description="how long a sleeping agent stays awake after its last turn, in seconds")
+    turn_limit_s: int = Field(900, description="longest turn in seconds")
+
+
+class ModelProvider(Section):
+    """One account at a model provider; any OpenAI-shaped URL."""
+
+    name: str
+    base_url: str
+    key: SecretStr = SecretStr("")
+    key_file: Path | None = None
+    header: str = "authorization"
+    prefix: str = "Bearer "
+    models: tuple[str, ...] = Field((), description="model names or globs this provider serves; none = all others")
+
+
+class Settings(Section):
+    """Everything that can be set."""
+
+    data_dir: Path = Field(Path(".opsroom"), description="everything Opsroom keeps")
+    installation: str = Field("opsroom", description="name of this installation: labels what it owns", max_length=20)
+    bot: str = Field("opsroom", description="localpart of the bot")
+    user_prefix: str = Field("agent-", description="localparts of agents begin with it")
+    alias_prefix: str = Field("opsroom-", description="room aliases begin with it")
+    operator: str = Field("op", description="localpart (or Matrix id) of the first operator")
+    log_level: Literal["debug", "info", "warning"] = "info"
+    parallel: int = Field(8, description="how many objects are reconciled at once")
+    homeserver: HomeserverSettings = HomeserverSettings()
+    gateway: GatewaySettings = GatewaySettings()
+    storage: StorageSettings = StorageSettings()
+    agents: AgentSettings = AgentSettings()
+    providers: tuple[ModelProvider, ...] = ()
+
+    @property
+    def database(self) -> Path:
+        return self.data_dir / "opsroom.db"
+
+    @property
+    def secrets_dir(self) -> Path:
+        return self.data_dir / "secrets"
+
+    @property
+    def logs_dir(self) -> Path:
+        return self.data_dir / "logs"
+
+    @property
+    def gateway_root(self) -> Path:
+        return self.gateway.root or self.data_dir / "gateway"
+
+    @property
+    def run_dir(self) -> Path:
+        """Folder of all unix sockets. Beside the data, or, where that path is too long for a socket, in TMPDIR."""
+        inside = self.data_dir / "run"
+        if len(str(inside)) <= _LONGEST_SOCKET_DIR:
+            return inside
+        return Path(gettempdir()) / f"opsroom-{sha256(str(self.data_dir).encode()).hexdigest()[:12]}"
+
+    @property
+    def server_name(self) -> str:
+        return self.homeserver.server_name
+
+    @property
+    def bot_id(self) -> str:
+        return f"@{self.bot}:{self.server_name}"
+
+    @property
+    def operator_id(self) -> str:
+        return self.operator if self.operator.startswith("@") else f"@{self.operator}:{self.server_name}"
+
+
+def load(data_dir: Path | None = None, **flags: Any) -> Settings:
+    """Read the settings. `flags` (nested dicts allowed) win over the environment, that over the file.
+
+    Raises Invalid: every fault at once, with the field's path and where it was read.
+    """
+    home = (data_dir or Path(os.environ.get("OPSROOM_DATA_DIR", ".opsroom"))).expanduser().resolve()
+    path = home / SETTINGS_FILE
+    try:
+        written = yaml.safe_load(path.read_text()) if path.exists() else {}
+    except yaml.YAMLError as error:
+        raise Invalid(f"{path} is not valid YAML: {error}", fix="Mend it or delete it.") from error
+    try:
+        merged = _merge(_merge(written or {}, _environment()), flags)
+        merged["data_dir"] = home
+        return Settings.model_validate(merged)
+    except ValidationError as error:
+        problems = [
+            Problem(
+                what=fault["msg"], where=".".join(str(part) for part in fault["loc"]), fix=f"See {path} or OPSROOM_*."
+            )
+            for fault in error.errors()
+        ]
+        raise Invalid("the settings are wrong", problems=problems) from error
+
+
+def _environment() -> dict[str, Any]:
+    """`OPSROOM_A__B=x` as {'a': {'b': 'x'}}; values that look like YAML lists or maps are read as such."""
+    found: dict[str, Any] = {}
+    for name, value in os.environ.items():
+        if not name.startswith("OPSROOM_") or name == "OPSROOM_DATA_DIR":
+            continue
+        level = found
+        *parents, last = name.removeprefix("OPSROOM_").lower().split("__")
+        for part in parents:
+            level = level.setdefault(part, {})
+        level[last] = yaml.safe_load(value) if value[:1] in "[{" else value
+    return found
+
+
+def _merge(low: dict[str, Any], high: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(low)
+    for key, value in high.items():
+        if isinstance(value, dict) and isinstance(merged.get(key), dict):
+            merged[key] = _merge(merged[key], value)
+        elif value is not None:
+            merged[key] = value
+    return merged
