@@ -33,7 +33,7 @@ class HomeserverSettings(Section):
     listen_host: str = Field("127.0.0.1", description="where the application service listens for the homeserver")
     listen_port: int = Field(9000, description="and the port")
     public_url: str = Field(
-        "", description="how the homeserver reaches the application service; default: listen address"
+        "", description="how the homeserver reaches us; default: the listen address"
     )
 
 
