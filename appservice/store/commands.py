@@ -1,0 +1,58 @@
+"""Commands of operators: taken up once, their effect and outcome written together, answered to the end."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from appservice.store.database import Connection, Database, Row
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """`request` is what has to be done again after a crash: the raw event. `outcome` is '' until the effect is in
+    the store."""
+
+    event_id: str
+    room_id: str
+    sender: str
+    request: dict[str, Any]
+    outcome: dict[str, Any] | None
+
+
+async def accept(db: Connection, event_id: str, room_id: str, sender: str, request: dict[str, Any], now: float) -> None:
+    await db.execute(
+        "INSERT INTO commands (event_id, room_id, sender, request, created_at) VALUES (?, ?, ?, ?, ?)"
+        " ON CONFLICT DO NOTHING",
+        (event_id, room_id, sender, json.dumps(request, ensure_ascii=False), now),
+    )
+
+
+async def settle(db: Connection, event_id: str, outcome: dict[str, Any]) -> None:
+    """Write the outcome; in the same unit as the effect."""
+    await db.execute(
+        "UPDATE commands SET outcome = ? WHERE event_id = ?", (json.dumps(outcome, ensure_ascii=False), event_id)
+    )
+
+
+async def done(db: Connection, event_id: str) -> None:
+    await db.execute("UPDATE commands SET done = 1, request = '{}' WHERE event_id = ?", (event_id,))
+
+
+async def get(store: Database, event_id: str) -> Command | None:
+    row = await store.read_one("SELECT * FROM commands WHERE event_id = ?", (event_id,))
+    return _command(row) if row else None
+
+
+async def unfinished(store: Database) -> list[Command]:
+    rows = await store.read("SELECT * FROM commands WHERE done = 0 ORDER BY created_at")
+    return [_command(row) for row in rows]
+
+
+def _command(row: Row) -> Command:
+    return Command(
+        event_id=row["event_id"],
+        room_id=row["room_id"],
+        sender=row["sender"],
+        request=json.loads(row["request"]),
+        outcome=json.loads(row["outcome"]) if row["outcome"] else None,
+    )

@@ -1,0 +1,15 @@
+"""Single facts: the sync position, the ops room's id, the usage log's offset."""
+
+from appservice.store.database import Connection, Database
+
+
+async def get(store: Database, key: str) -> str:
+    row = await store.read_one("SELECT value FROM meta WHERE key = ?", (key,))
+    return str(row["value"]) if row else ""
+
+
+async def put(db: Connection, key: str, value: str) -> None:
+    await db.execute(
+        "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+        (key, value),
+    )

@@ -1,0 +1,151 @@
+"""Desired state: what was declared, by whom, and every revision of it."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from appservice.store.changes import Key
+from appservice.store.database import Connection, Database, Row
+
+FINALIZER = "opsroom/cleanup"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stored:
+    """One declared object. `document` is the canonical form that two applies are compared by, `text` what was
+    written, `restart` a mark that changes when a restart was asked for."""
+
+    kind: str
+    name: str
+    api_version: str
+    document: Mapping[str, Any]
+    text: str
+    generation: int
+    restart: str
+    author: str
+    cause: str
+    created_at: float
+    changed_at: float
+    deleting: bool
+    finalizers: tuple[str, ...]
+
+    @property
+    def key(self) -> Key:
+        return Key(self.kind, self.name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Declared:
+    """One object to declare."""
+
+    kind: str
+    name: str
+    api_version: str
+    document: Mapping[str, Any]
+    text: str
+
+
+async def get(store: Database, key: Key) -> Stored | None:
+    row = await store.read_one("SELECT * FROM resources WHERE kind = ? AND name = ?", key)
+    return _stored(row) if row else None
+
+
+async def every(store: Database, kind: str | None = None) -> list[Stored]:
+    if kind is None:
+        rows = await store.read("SELECT * FROM resources ORDER BY kind, name")
+    else:
+        rows = await store.read("SELECT * FROM resources WHERE kind = ? ORDER BY name", (kind,))
+    return [_stored(row) for row in rows]
+
+
+async def declare(db: Connection, wanted: Declared, *, author: str, cause: str, now: float) -> str:
+    """Store one declared object; 'created', 'changed' or 'unchanged'.
+
+    An object that is being deleted comes back to life: its teardown stops where it is and is built up again.
+    """
+    document = json.dumps(wanted.document, sort_keys=True, ensure_ascii=False)
+    row = await _row(db, Key(wanted.kind, wanted.name))
+    if row is None:
+        await db.execute(
+            "INSERT INTO resources (kind, name, api_version, document, text, generation, author, cause, created_at,"
+            " changed_at) VALUES (?, ?, ?, ?, ?, 1, ?, ?, ?, ?)",
+            (wanted.kind, wanted.name, wanted.api_version, document, wanted.text, author, cause, now, now),
+        )
+        await _remember(db, wanted, "created", 1, author=author, cause=cause, now=now)
+        return "created"
+    if row["document"] == document and not row["deleting"]:
+        return "unchanged"
+    generation = row["generation"] + 1
+    await db.execute(
+        "UPDATE resources SET api_version = ?, document = ?, text = ?, generation = ?, author = ?, cause = ?,"
+        " changed_at = ?, deleting = 0 WHERE kind = ? AND name = ?",
+        (wanted.api_version, document, wanted.text, generation, author, cause, now, wanted.kind, wanted.name),
+    )
+    await _remember(db, wanted, "changed", generation, author=author, cause=cause, now=now)
+    return "changed"
+
+
+async def begin_delete(db: Connection, key: Key, *, author: str, cause: str, now: float) -> bool:
+    """Mark an object as unwanted; False when there is none. It goes once its finalizers are done."""
+    row = await _row(db, key)
+    if row is None:
+        return False
+    if not row["deleting"]:
+        await db.execute(
+            "UPDATE resources SET deleting = 1, generation = generation + 1, author = ?, cause = ?, changed_at = ?"
+            " WHERE kind = ? AND name = ?",
+            (author, cause, now, *key),
+        )
+        gone = Declared(kind=key.kind, name=key.name, api_version="", document={}, text="")
+        await _remember(db, gone, "deleted", row["generation"] + 1, author=author, cause=cause, now=now)
+    return True
+
+
+async def mark_restart(db: Connection, key: Key, mark: str) -> bool:
+    cursor = await db.execute("UPDATE resources SET restart = ? WHERE kind = ? AND name = ?", (mark, *key))
+    return bool(cursor.rowcount)
+
+
+async def add_finalizer(db: Connection, key: Key) -> None:
+    await db.execute("UPDATE resources SET finalizers = ? WHERE kind = ? AND name = ?", (json.dumps([FINALIZER]), *key))
+
+
+async def forget(db: Connection, key: Key) -> None:
+    """Remove an object whose teardown is complete, with all that was known of it; its revisions stay."""
+    cursor = await db.execute("DELETE FROM resources WHERE kind = ? AND name = ? AND deleting = 1", key)
+    if cursor.rowcount:
+        await db.execute("DELETE FROM status WHERE kind = ? AND name = ?", key)
+        await db.execute("DELETE FROM happenings WHERE kind = ? AND name = ?", key)
+
+
+async def _row(db: Connection, key: Key) -> Row | None:
+    rows = list(await db.execute_fetchall("SELECT * FROM resources WHERE kind = ? AND name = ?", key))
+    return rows[0] if rows else None
+
+
+async def _remember(
+    db: Connection, wanted: Declared, action: str, generation: int, *, author: str, cause: str, now: float
+) -> None:
+    await db.execute(
+        "INSERT INTO revisions (kind, name, action, generation, text, author, cause, at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        (wanted.kind, wanted.name, action, generation, wanted.text, author, cause, now),
+    )
+
+
+def _stored(row: Row) -> Stored:
+    return Stored(
+        kind=row["kind"],
+        name=row["name"],
+        api_version=row["api_version"],
+        document=json.loads(row["document"]),
+        text=row["text"],
+        generation=row["generation"],
+        restart=row["restart"],
+        author=row["author"],
+        cause=row["cause"],
+        created_at=row["created_at"],
+        changed_at=row["changed_at"],
+        deleting=bool(row["deleting"]),
+        finalizers=tuple(json.loads(row["finalizers"])),
+    )

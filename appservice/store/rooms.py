@@ -1,0 +1,44 @@
+"""Rooms Opsroom made (space, ops, worker) or its agents were asked into (direct)."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from appservice.store.database import Connection, Database
+
+Purpose = Literal["space", "ops", "worker", "direct"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Room:
+    """`owner`: the agent's name for worker and direct rooms. `seen`: last handled event of a direct room."""
+
+    room_id: str
+    purpose: Purpose
+    owner: str = ""
+    seen: str = ""
+
+
+async def put(db: Connection, room: Room) -> None:
+    await db.execute(
+        "INSERT INTO rooms (room_id, purpose, owner, seen) VALUES (?, ?, ?, ?) ON CONFLICT (room_id)"
+        " DO UPDATE SET purpose = excluded.purpose, owner = excluded.owner",
+        (room.room_id, room.purpose, room.owner, room.seen),
+    )
+
+
+async def seen(db: Connection, room_id: str, event_id: str) -> None:
+    await db.execute("UPDATE rooms SET seen = ? WHERE room_id = ?", (event_id, room_id))
+
+
+async def remove(db: Connection, room_id: str) -> None:
+    await db.execute("DELETE FROM rooms WHERE room_id = ?", (room_id,))
+
+
+async def every(store: Database) -> list[Room]:
+    rows = await store.read("SELECT * FROM rooms")
+    return [Room(**dict(row)) for row in rows]
+
+
+async def get(store: Database, room_id: str) -> Room | None:
+    row = await store.read_one("SELECT * FROM rooms WHERE room_id = ?", (room_id,))
+    return Room(**dict(row)) if row else None

@@ -1,0 +1,134 @@
+"""Questions to agents, as rows with states: whatever waits survives a restart.
+
+              deliver              answer on its way
+    QUEUED ------------> WORKING --------------------> DONE
+      |  ^                 | |
+      |  |   agent lost    | | error                     DONE, FAILED and STOPPED are final
+      |  +-----(once)------+ +-----------> FAILED
+      +------ stop ------->+-------------> STOPPED
+
+`attempt` counts deliveries: a second one is marked as a retry, a third never happens.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from appservice.store.database import Connection, Database, Row
+
+TurnState = Literal["queued", "working", "done", "failed", "stopped"]
+OPEN = ("queued", "working")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """`thread` is the root event of the thread the answer goes to; with the room and agent it is the context."""
+
+    id: str
+    event_id: str
+    agent: str
+    room_id: str
+    thread: str
+    sender: str
+    question: str
+    state: TurnState = "queued"
+    attempt: int = 0
+    task_id: str = ""
+    answer_event: str = ""
+    error: str = ""
+    root: str = ""
+    hop: int = 0
+    asked_at: float = 0.0
+    ended_at: float | None = None
+
+    @property
+    def context(self) -> str:
+        """The A2A contextId: one conversation."""
+        return f"{self.room_id}|{self.thread}"
+
+
+async def add(db: Connection, turn: Turn) -> bool:
+    """Queue a turn; False when this event already made one for this agent."""
+    cursor = await db.execute(
+        "INSERT INTO turns (id, event_id, agent, room_id, thread, sender, question, state, root, hop, asked_at)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, 'queued', ?, ?, ?) ON CONFLICT DO NOTHING",
+        (
+            turn.id,
+            turn.event_id,
+            turn.agent,
+            turn.room_id,
+            turn.thread,
+            turn.sender,
+            turn.question,
+            turn.root,
+            turn.hop,
+            turn.asked_at,
+        ),
+    )
+    return bool(cursor.rowcount)
+
+
+async def get(store: Database, turn_id: str) -> Turn | None:
+    row = await store.read_one("SELECT * FROM turns WHERE id = ?", (turn_id,))
+    return _turn(row) if row else None
+
+
+async def open_turns(store: Database) -> list[Turn]:
+    """All that are queued or working, oldest first."""
+    rows = await store.read("SELECT * FROM turns WHERE state IN ('queued', 'working') ORDER BY asked_at, id")
+    return [_turn(row) for row in rows]
+
+
+async def of_event(store: Database, event_id: str) -> list[Turn]:
+    """Turns that this event asked, or that it answers."""
+    rows = await store.read("SELECT * FROM turns WHERE event_id = ?1 OR answer_event = ?1", (event_id,))
+    return [_turn(row) for row in rows]
+
+
+async def recent(store: Database, agent: str, limit: int = 5) -> list[Turn]:
+    rows = await store.read("SELECT * FROM turns WHERE agent = ? ORDER BY asked_at DESC LIMIT ?", (agent, limit))
+    return [_turn(row) for row in rows]
+
+
+async def in_thread(store: Database, room_id: str, thread: str) -> list[Turn]:
+    rows = await store.read("SELECT * FROM turns WHERE room_id = ? AND thread = ? ORDER BY asked_at", (room_id, thread))
+    return [_turn(row) for row in rows]
+
+
+async def deliver(db: Connection, turn_id: str, attempt: int) -> bool:
+    """Take a queued turn up, as this attempt. False when it was stopped meanwhile."""
+    return await _move(db, turn_id, ("queued", "working"), "state = 'working', attempt = ?, task_id = ''", (attempt,))
+
+
+async def set_task(db: Connection, turn_id: str, task_id: str) -> None:
+    await db.execute("UPDATE turns SET task_id = ? WHERE id = ?", (task_id, turn_id))
+
+
+async def set_answer(db: Connection, turn_id: str, event_id: str) -> None:
+    await db.execute("UPDATE turns SET answer_event = ? WHERE id = ?", (event_id, turn_id))
+
+
+async def end(db: Connection, turn_id: str, state: TurnState, *, error: str = "", now: float) -> bool:
+    """Close an open turn; False when it is closed already."""
+    return await _move(db, turn_id, OPEN, "state = ?, error = ?, ended_at = ?", (state, error, now))
+
+
+async def edit(db: Connection, event_id: str, question: str) -> bool:
+    """Change the question of turns that were not delivered yet."""
+    cursor = await db.execute(
+        "UPDATE turns SET question = ? WHERE event_id = ? AND state = 'queued'", (question, event_id)
+    )
+    return bool(cursor.rowcount)
+
+
+async def _move(db: Connection, turn_id: str, allowed: Sequence[str], change: str, values: Sequence[object]) -> bool:
+    marks = ",".join("?" * len(allowed))
+    cursor = await db.execute(
+        f"UPDATE turns SET {change} WHERE id = ? AND state IN ({marks})",  # noqa: S608 - column names of ours
+        (*values, turn_id, *allowed),
+    )
+    return bool(cursor.rowcount)
+
+
+def _turn(row: Row) -> Turn:
+    return Turn(**dict(row))
