@@ -36,7 +36,7 @@ class AccessKey:
 
 
 class Objects(Protocol):
-    """The S3 half. Errors: `Unavailable` when storage does not answer, `NotFound` for a missing key."""
+    """The S3 half. Errors: `Unavailable` when storage does not answer, `NotFound` for a missing key, `Denied`."""
 
     bucket: str
 
@@ -56,7 +56,7 @@ class Objects(Protocol):
 
 
 class Users(Protocol):
-    """The IAM half. All calls are idempotent. Errors: `Unavailable`."""
+    """The IAM half. All calls are idempotent. Errors: `Unavailable`, `Denied` (the control plane's key may not)."""
 
     async def ensure(self, name: str, access: Access) -> bool:
         """Make the user with exactly this access; True if anything was written."""
@@ -72,3 +72,5 @@ class Users(Protocol):
 
     async def names(self) -> Mapping[str, Sequence[str]]:
         """Users of this installation and the ids of their keys: orphans are found with it."""
+
+    async def close(self) -> None: ...
