@@ -128,7 +128,8 @@ async def _remember(
     db: Connection, wanted: Declared, action: str, generation: int, *, author: str, cause: str, now: float
 ) -> None:
     await db.execute(
-        "INSERT INTO revisions (kind, name, action, generation, text, author, cause, at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO revisions (kind, name, action, generation, text, author, cause, at)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         (wanted.kind, wanted.name, action, generation, wanted.text, author, cause, now),
     )
 

@@ -1,0 +1,149 @@
+"""Close the gaps: the push of a homeserver is a doorbell, the rooms are the truth.
+
+After a restart of either side a homeserver can be silent for minutes, and what it was pushing when it stopped is lost
+(element-hq/synapse#11637). So, at start and whenever the homeserver was away:
+
+    boot event -> pause -> ping -> one incremental /sync of the bot -> inbox (repeats are dropped there)
+
+Rooms without the bot (direct rooms of agents) are paged back to the last event that was seen.
+"""
+
+import asyncio
+import json
+import uuid
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+import structlog
+from mautrix.errors import MatrixRequestError
+
+from appservice.errors import OpsroomError
+from appservice.homeserver import events
+from appservice.homeserver.client import Homeserver
+from appservice.homeserver.transactions import wanted
+from appservice.store import inbox, meta, rooms
+from appservice.store.database import Database
+
+SINCE = "sync_since"
+EVERY_S = 300.0
+PAGES = 50
+_FILTER = json.dumps(
+    {
+        "presence": {"types": []},
+        "account_data": {"types": []},
+        "room": {
+            "account_data": {"types": []},
+            "ephemeral": {"types": []},
+            "timeline": {"limit": 100, "types": list(events.TYPES)},
+            "state": {"types": [], "lazy_load_members": True},
+        },
+    },
+    separators=(",", ":"),
+)
+
+log = structlog.get_logger()
+
+Receive = Callable[[Sequence[dict[str, Any]]], Awaitable[None]]
+
+
+class Gaps:
+    def __init__(self, store: Database, homeserver: Homeserver, receive: Receive) -> None:
+        self._store = store
+        self._homeserver = homeserver
+        self._receive = receive
+
+    async def close(self, *, ops_room: str = "") -> int:
+        """Fetch what the push did not bring; how many events were read. `ops_room` wakes the push first."""
+        if ops_room:
+            await self._knock(ops_room)
+        since = await meta.get(self._store, SINCE)
+        answer = await self._homeserver.sync(since=since, filter_=_FILTER)
+        found = 0
+        if since:
+            for room_id, room in answer.get("rooms", {}).get("join", {}).items():
+                found += await self._take(room_id, room["timeline"])
+            found += await self._direct_rooms()
+        await self._store.write(lambda db: meta.put(db, SINCE, str(answer["next_batch"])))
+        if found:
+            log.info("gap closed", events=found)
+        return found
+
+    async def watch(self, ops_room: Callable[[], str]) -> None:
+        """Close the gap whenever the homeserver drops our idle connection, and every few minutes. Endless."""
+        while True:
+            lost = await self._connection_lost()
+            for attempt in range(100_000):
+                try:
+                    await self.close(ops_room=ops_room() if lost else "")
+                    break
+                except (OpsroomError, MatrixRequestError, OSError, TimeoutError) as error:
+                    log.warning("homeserver away", error=type(error).__name__, attempt=attempt)
+                    await asyncio.sleep(min(0.2 * 2 ** min(attempt, 10), 5.0))
+
+    async def _connection_lost(self) -> bool:
+        """Hold a connection open until the other side ends it (True) or it is time to look anyway (False)."""
+        address = urlsplit(self._homeserver.url)
+        port = address.port or (443 if address.scheme == "https" else 80)
+        try:
+            reader, writer = await asyncio.open_connection(address.hostname, port)
+        except OSError:
+            return True
+        try:
+            async with asyncio.timeout(EVERY_S):
+                await reader.read(1)
+        except TimeoutError:
+            return False
+        except OSError:
+            return True
+        finally:
+            writer.close()
+        return True
+
+    async def _knock(self, ops_room: str) -> None:
+        """One fresh event makes a restarted homeserver remember us; the ping makes it deliver at once."""
+        boot = uuid.uuid4().hex
+        await self._homeserver.send(
+            ops_room, "org.opsroom.boot", {"boot": boot}, f"boot.{boot}", user=self._homeserver.bot
+        )
+        await asyncio.sleep(0.1)
+        try:
+            await self._homeserver.ping(f"boot-{boot}")
+        except MatrixRequestError as error:
+            log.warning("ping failed", error=str(error))
+
+    async def _take(self, room_id: str, timeline: dict[str, Any]) -> int:
+        batch = [dict(event, room_id=room_id) for event in timeline["events"]]
+        if timeline.get("limited"):
+            batch = await self._back(room_id, timeline["prev_batch"], user="") + batch
+        await self._receive(wanted(batch))
+        return len(batch)
+
+    async def _back(self, room_id: str, start: str, *, user: str, until: str = "") -> list[dict[str, Any]]:
+        """Earlier events up to one that is known, oldest first."""
+        found: list[dict[str, Any]] = []
+        for _ in range(PAGES):
+            page, start = await self._homeserver.messages(room_id, user=user, start=start)
+            ids = [str(event["event_id"]) for event in page]
+            known = await inbox.known(self._store, ids) | {until}
+            for event in page:
+                if event["event_id"] in known:
+                    return found[::-1]
+                found.append(dict(event, room_id=room_id))
+            if not start or not page:
+                break
+        return found[::-1]
+
+    async def _direct_rooms(self) -> int:
+        found = 0
+        for room in await rooms.every(self._store):
+            if room.purpose != "direct":
+                continue
+            try:
+                missed = await self._back(room.room_id, "", user=room.owner, until=room.seen)
+            except MatrixRequestError as error:
+                log.warning("direct room unreadable", room_id=room.room_id, error=str(error))
+                continue
+            await self._receive(wanted(missed))
+            found += len(missed)
+        return found

@@ -1,0 +1,55 @@
+"""The gateway's state, computed whole from the store; many askers, one write at a time."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from time import time
+
+from appservice.gateway.protocol import Consumer, Gateway, GatewayState, Provider
+from appservice.resources.worker import WorkerSpec
+from appservice.store import consumers, objects
+from appservice.store.database import Database
+
+
+class GatewayKeeper:
+    """`sync` returns once the gateway runs a state that is not older than the call."""
+
+    def __init__(
+        self, store: Database, gateway: Gateway, providers: tuple[Provider, ...], route: Callable[[str], str]
+    ) -> None:
+        self._store = store
+        self._gateway = gateway
+        self._providers = providers
+        self._route = route
+        self._lock = asyncio.Lock()
+        self._asked = 0
+        self._done = 0
+
+    async def sync(self) -> bool:
+        """True if anything was written."""
+        self._asked += 1
+        mine = self._asked
+        async with self._lock:
+            if self._done >= mine:
+                return False  # a sync that began after our call has done it
+            upto = self._asked
+            written = await self._gateway.apply(await self.state())
+            self._done = upto
+            return written
+
+    async def state(self) -> GatewayState:
+        """Consumers, routes and revoked tokens as declared."""
+        found = []
+        for stored in await objects.every(self._store, "Worker"):
+            if not stored.deleting:
+                spec = WorkerSpec.model_validate(stored.document["spec"])
+                found.append(Consumer(name=stored.name, models=frozenset({spec.model})))
+        models = sorted({model for consumer in found for model in consumer.models})
+        return GatewayState(
+            consumers=tuple(found),
+            providers=self._providers,
+            routes=tuple((model, self._route(model)) for model in models),
+            revoked=await consumers.revoked(self._store, now=int(time())),
+        )
+
+
+Sync = Callable[[], Awaitable[bool]]
