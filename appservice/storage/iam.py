@@ -129,7 +129,7 @@ class IamUsers(Users):
         return document if isinstance(document, dict) else {}
 
     def _known(self, key: AccessKey) -> bool:
-        """Whether the server knows the key: then it does what was asked, or forbids that, but finds no fault in the key."""
+        """Whether the server knows the key: then it obeys or forbids, but finds no fault in the key."""
         answer = aws.call(self._client, self._server, key, "GetUser")
         return answer.ok or answer.code == "AccessDenied"
 
