@@ -32,9 +32,7 @@ class HomeserverSettings(Section):
     registration: Path | None = Field(None, description="registration.yaml that the homeserver has loaded")
     listen_host: str = Field("127.0.0.1", description="where the application service listens for the homeserver")
     listen_port: int = Field(9000, description="and the port")
-    public_url: str = Field(
-        "", description="how the homeserver reaches us; default: the listen address"
-    )
+    public_url: str = Field("", description="how the homeserver reaches us; default: the listen address")
 
 
 class GatewaySettings(Section):
@@ -82,6 +80,18 @@ class ModelProvider(Section):
     models: tuple[str, ...] = Field((), description="model names or globs this provider serves; none = all others")
 
 
+class EmbeddedSettings(Section):
+    """Ports of what `opsroom up` starts itself, all on 127.0.0.1. It writes them here, so that the next start uses the
+    same ones again; 0 = not chosen yet, or not started by us."""
+
+    client_port: int = Field(0, description="the web client")
+    homeserver_port: int = Field(0, description="Synapse")
+    storage_port: int = Field(0, description="SeaweedFS, S3; each of its ports P also takes P + 10000")
+    storage_master_port: int = 0
+    storage_volume_port: int = 0
+    storage_filer_port: int = 0
+
+
 class Settings(Section):
     """Everything that can be set."""
 
@@ -97,7 +107,28 @@ class Settings(Section):
     gateway: GatewaySettings = GatewaySettings()
     storage: StorageSettings = StorageSettings()
     agents: AgentSettings = AgentSettings()
+    embedded: EmbeddedSettings = EmbeddedSettings()
     providers: tuple[ModelProvider, ...] = ()
+
+    @property
+    def own_homeserver(self) -> bool:
+        """Whether `opsroom up` starts the homeserver."""
+        return self.homeserver.url in ("", f"http://127.0.0.1:{self.embedded.homeserver_port}")
+
+    @property
+    def own_storage(self) -> bool:
+        """Whether `opsroom up` starts the object storage."""
+        return self.storage.endpoint in ("", f"http://127.0.0.1:{self.embedded.storage_port}")
+
+    @property
+    def own_gateway(self) -> bool:
+        """Whether `opsroom up` starts the gateway: not when its state directory was named."""
+        return self.gateway.root is None
+
+    @property
+    def public_url(self) -> str:
+        """How the homeserver reaches the application service."""
+        return self.homeserver.public_url or f"http://{self.homeserver.listen_host}:{self.homeserver.listen_port}"
 
     @property
     def database(self) -> Path:
@@ -148,9 +179,9 @@ def load(data_dir: Path | None = None, **flags: Any) -> Settings:
     except yaml.YAMLError as error:
         raise Invalid(f"{path} is not valid YAML: {error}", fix="Mend it or delete it.") from error
     try:
-        merged = _merge(_merge(written or {}, _environment()), flags)
-        merged["data_dir"] = home
-        return Settings.model_validate(merged)
+        found = merged(merged(written or {}, _environment()), flags)
+        found["data_dir"] = home
+        return Settings.model_validate(found)
     except ValidationError as error:
         problems = [
             Problem(
@@ -159,6 +190,19 @@ def load(data_dir: Path | None = None, **flags: Any) -> Settings:
             for fault in error.errors()
         ]
         raise Invalid("the settings are wrong", problems=problems) from error
+
+
+def remember(data_dir: Path, changes: dict[str, Any]) -> None:
+    """Merge values into `opsroom.yaml`, written only when one of them is new. No secret may be among them."""
+    path = data_dir / SETTINGS_FILE
+    before = (yaml.safe_load(path.read_text()) or {}) if path.exists() else {}
+    after = merged(before, changes)
+    if after == before:
+        return
+    fresh = path.with_name(path.name + ".new")
+    head = "# Settings of this Opsroom. `opsroom up` writes the ports it chose here; edit the rest as you like.\n"
+    fresh.write_text(head + yaml.safe_dump(after, sort_keys=False))
+    fresh.replace(path)
 
 
 def _environment() -> dict[str, Any]:
@@ -175,11 +219,12 @@ def _environment() -> dict[str, Any]:
     return found
 
 
-def _merge(low: dict[str, Any], high: dict[str, Any]) -> dict[str, Any]:
-    merged = dict(low)
+def merged(low: dict[str, Any], high: dict[str, Any]) -> dict[str, Any]:
+    """`low` with the values of `high` over it, level by level; None in `high` says nothing."""
+    result = dict(low)
     for key, value in high.items():
-        if isinstance(value, dict) and isinstance(merged.get(key), dict):
-            merged[key] = _merge(merged[key], value)
+        if isinstance(value, dict) and isinstance(result.get(key), dict):
+            result[key] = merged(result[key], value)
         elif value is not None:
-            merged[key] = value
-    return merged
+            result[key] = value
+    return result

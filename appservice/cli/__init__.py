@@ -1,0 +1,1 @@
+"""`opsroom` on the command line."""

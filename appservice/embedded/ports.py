@@ -15,10 +15,12 @@ _TRIES = 200
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Want:
-    """A port somebody would like. `also`: distances of further ports that must be free (SeaweedFS: 10000 for gRPC)."""
+    """A port somebody would like. `label` names them in sentences. `also`: distances of further ports that must be free
+    (SeaweedFS: 10000 for gRPC)."""
 
     name: str
     port: int
+    label: str = ""
     also: tuple[int, ...] = ()
 
 
@@ -68,14 +70,14 @@ def _choose(want: Want, held: ExitStack) -> Chosen:
             held.enter_context(one)
         return Chosen(name=want.name, port=port, said="" if port == want.port else _said(want, port))
     raise Limit(
-        f"no port from {want.port} on is free for {want.name}.",
+        f"no port from {want.port} on is free for {want.label or want.name}.",
         fix="Stop what listens there, or name another port in opsroom.yaml.",
     )
 
 
 def _said(want: Want, port: int) -> str:
     by = next((who for p in (want.port, *(want.port + d for d in want.also)) if (who := holder(p))), "")
-    return f"Port {want.port} is taken{' by ' + by if by else ''}; {want.name} uses {port}."
+    return f"Port {want.port} is taken{' by ' + by if by else ''}; {want.label or want.name} uses {port}."
 
 
 def _bind_all(ports: list[int]) -> list[socket.socket]:

@@ -45,6 +45,15 @@ def on_socket(socket: Path, path: str, *, expect: str = "") -> Probe:
     return probe
 
 
+def both(one: Probe, other: Probe) -> Probe:
+    """Ready when both are."""
+
+    async def probe(pid: int) -> bool:
+        return await one(pid) and await other(pid)
+
+    return probe
+
+
 async def whoami(url: str, as_token: str) -> str:
     """The user a homeserver takes the holder of this token for; '' when it does not answer or does not know it."""
     headers = {"Authorization": f"Bearer {as_token}"}

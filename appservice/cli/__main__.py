@@ -1,0 +1,7 @@
+"""`python -m appservice.cli` is `opsroom`."""
+
+import sys
+
+from appservice.cli.main import main
+
+sys.exit(main())

@@ -1,0 +1,220 @@
+"""What one data directory runs: its ports, its registration, its components."""
+
+import os
+import secrets
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from appservice import config
+from appservice.config import Settings
+from appservice.embedded import ports, probes, synapse
+from appservice.embedded.child import Component
+from appservice.embedded.files import write_private
+from appservice.embedded.ports import Want
+from appservice.errors import Conflict
+from appservice.gateway import envoy
+from appservice.gateway.layout import EnvoyFixed
+from appservice.homeserver import registration as registrations
+from appservice.homeserver.registration import Registration
+from appservice.storage import seaweed
+
+HOMESERVER, GATEWAY, STORAGE, CONTROL_PLANE = "homeserver", "gateway", "storage", "control-plane"
+OPERATOR_SOCKET = "operator.sock"
+_FRUGAL = {"MALLOC_ARENA_MAX": "2", "PYTHONUNBUFFERED": "1"}
+_FRUGAL_GO = {"GOGC": "50", "GOMEMLIMIT": "96MiB"}
+_WANTED = {
+    "client_port": ("the web client", 8080),
+    "homeserver_port": ("the homeserver", 8008),
+    "storage_port": ("the storage", 8333),
+    "storage_master_port": ("the storage's master", 8334),
+    "storage_volume_port": ("the storage's volumes", 8335),
+    "storage_filer_port": ("the storage's filer", 8336),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class World:
+    """A prepared data directory. `foundations` start before the control plane. `shared_secret`: '' when the
+    homeserver is not ours."""
+
+    settings: Settings
+    registration: Registration
+    foundations: tuple[Component, ...]
+    control_plane: Component
+    shared_secret: str = field(default="", repr=False)
+
+    @property
+    def operator_socket(self) -> Path:
+        return self.settings.run_dir / OPERATOR_SOCKET
+
+    @property
+    def password_file(self) -> Path:
+        return self.settings.secrets_dir / "operator-password"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settled:
+    """Settings with every port chosen. `said`: a sentence for each port that is not the wanted one. `changes`: what
+    the next start must know, once this one has proved good."""
+
+    settings: Settings
+    said: tuple[str, ...]
+    changes: dict[str, Any]
+
+
+def settle(data_dir: Path, flags: dict[str, Any], *, web: bool = True) -> Settled:
+    """Read the settings and choose what ports are still open. Nothing is written.
+
+    Raises `Invalid` for wrong settings, `Conflict` when the port that a homeserver of yours calls is taken.
+    """
+    settings = config.load(data_dir, **flags)
+    chosen = ports.choose(_wants(settings, web=web))
+    numbers = {name: one.port for name, one in chosen.items()}
+    listen = numbers.pop("listen_port")
+    if listen != settings.homeserver.listen_port and not settings.own_homeserver:
+        raise Conflict(
+            f"port {settings.homeserver.listen_port} is taken, and the homeserver was told to reach Opsroom there.",
+            fix="Stop what listens there, or name another port with --listen and register Opsroom again.",
+        )
+    changes = config.merged(flags, _changes(settings, numbers, listen))
+    said = tuple(one.said for one in chosen.values() if one.said)
+    return Settled(settings=config.load(data_dir, **changes), said=said, changes=changes)
+
+
+def prepare(settings: Settings) -> World:
+    """Write the files of everything that we start, and say how to start it."""
+    for folder in (settings.run_dir, settings.secrets_dir):
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        folder.chmod(0o700)
+    registration = ensure_registration(settings)
+    foundations, shared_secret = [], ""
+    if settings.own_homeserver:
+        component, shared_secret = _homeserver(settings, registration)
+        foundations.append(component)
+    if settings.own_gateway:
+        foundations.append(_gateway(settings))
+    if settings.own_storage:
+        foundations.append(_storage(settings))
+    return World(
+        settings=settings,
+        registration=registration,
+        foundations=tuple(foundations),
+        control_plane=_control_plane(settings),
+        shared_secret=shared_secret,
+    )
+
+
+def registration_path(settings: Settings) -> Path:
+    return settings.homeserver.registration or settings.data_dir / "homeserver" / "registration.yaml"
+
+
+def ensure_registration(settings: Settings) -> Registration:
+    """Write the registration when there is none. That of our own homeserver follows the settings, its tokens stay;
+    one that a homeserver of yours has loaded is never touched."""
+    path = registration_path(settings)
+    if path.exists() and not settings.own_homeserver:
+        return registrations.load(path)
+    old = registrations.load(path) if path.exists() else None
+    document = registrations.registration_document(
+        settings,
+        url=settings.public_url,
+        as_token=old.as_token if old else secrets.token_hex(32),
+        hs_token=old.hs_token if old else secrets.token_hex(32),
+        sender_localpart=old.sender_localpart if old else f"opsroom-{secrets.token_hex(5)}",
+    )
+    write_private(path, yaml.safe_dump(document, sort_keys=False))
+    return registrations.load(path)
+
+
+def _wants(settings: Settings, *, web: bool) -> list[Want]:
+    """Ports that will be opened; the order decides who gives way."""
+    ours = {"client": web, "homeserver": settings.own_homeserver, "storage": settings.own_storage}
+    wants = [Want(name="listen_port", label="the control plane", port=settings.homeserver.listen_port)]
+    for name, (label, usual) in _WANTED.items():
+        part = name.partition("_")[0]
+        if ours[part]:
+            port = getattr(settings.embedded, name) or usual
+            wants.append(
+                Want(name=name, label=label, port=port, also=(seaweed.GRPC_OFFSET,) if part == "storage" else ())
+            )
+    return wants
+
+
+def _changes(settings: Settings, numbers: dict[str, int], listen: int) -> dict[str, Any]:
+    changes: dict[str, Any] = {"embedded": numbers, "homeserver": {"listen_port": listen}}
+    if "homeserver_port" in numbers:
+        changes["homeserver"]["url"] = f"http://{ports.HOST}:{numbers['homeserver_port']}"
+        changes["homeserver"]["registration"] = str(registration_path(settings))
+    if "storage_port" in numbers:
+        changes["storage"] = {
+            "endpoint": f"http://{ports.HOST}:{numbers['storage_port']}",
+            "secret_key_file": str(settings.secrets_dir / "storage.key"),
+        }
+    return changes
+
+
+def _homeserver(settings: Settings, registration: Registration) -> tuple[Component, str]:
+    port = settings.embedded.homeserver_port
+    prepared = synapse.prepare(settings, registration_path(settings), port)
+    sender = f"@{registration.sender_localpart}:{settings.server_name}"
+    component = Component(
+        name=HOMESERVER,
+        argv=synapse.command(prepared),
+        probe=probes.homeserver(port, registration.as_token, sender),
+        cwd=settings.data_dir / "homeserver",
+        environment=_FRUGAL,
+        stop_s=3,
+    )
+    return component, prepared.shared_secret
+
+
+def _gateway(settings: Settings) -> Component:
+    fixed = EnvoyFixed.from_settings(settings)
+    envoy.prepare(fixed)
+    return Component(
+        name=GATEWAY,
+        argv=tuple(envoy.command(fixed)),
+        probe=probes.on_socket(fixed.admin_socket, "/ready", expect="LIVE"),
+        cwd=fixed.root,
+        stop_s=3,
+    )
+
+
+def _storage(settings: Settings) -> Component:
+    """It needs 16 s to end when asked to; what it acknowledged survives SIGKILL, so it is not waited for."""
+    own = settings.embedded
+    chosen = seaweed.Ports(
+        s3=own.storage_port,
+        master=own.storage_master_port,
+        volume=own.storage_volume_port,
+        filer=own.storage_filer_port,
+    )
+    home = settings.data_dir / "storage"
+    prepared = seaweed.prepare(home, settings.secrets_dir, chosen, access_key=settings.storage.access_key)
+    return Component(
+        name=STORAGE,
+        argv=tuple(seaweed.command(prepared)),
+        probe=probes.on_port(chosen.s3, "/healthz"),
+        cwd=home,
+        environment=_FRUGAL_GO,
+        stop_s=2,
+    )
+
+
+def _control_plane(settings: Settings) -> Component:
+    """It alone gets our whole environment: provider keys may be in it."""
+    listen = settings.homeserver.listen_port
+    return Component(
+        name=CONTROL_PLANE,
+        argv=(sys.executable, "-m", "appservice.cli", "serve", "--data-dir", str(settings.data_dir)),
+        probe=probes.both(
+            probes.on_port(listen, "/healthz"), probes.on_socket(settings.run_dir / OPERATOR_SOCKET, "/info")
+        ),
+        environment={**os.environ, **_FRUGAL, "OPSROOM_HOMESERVER__LISTEN_PORT": str(listen)},
+        stage=1,
+        stop_s=4,
+    )
