@@ -15,11 +15,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """One thing that is wrong: what, where, and how to mend it. Whole sentences, no secrets."""
+    """One thing that is wrong: what, where, and how to mend it. Whole sentences, no secrets.
+
+    `excerpt` is the line of the input it is about, with a caret below, for a code block; '' when that helps nobody.
+    """
 
     what: str
     where: str = ""
     fix: str = ""
+    excerpt: str = ""
 
     def __str__(self) -> str:
         head = f"{self.where}: {self.what}" if self.where else self.what

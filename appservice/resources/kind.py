@@ -1,0 +1,75 @@
+"""What every kind is made of: the base of its model, its entry in the registry, and the types its fields share."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Final
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict
+from pydantic.alias_generators import to_camel
+from pydantic_core import PydanticCustomError
+
+from appservice.resources.names import fault_in_name
+
+FAULT: Final = "opsroom"  # type of the errors that our own checks raise
+
+
+class Spec(BaseModel):
+    """Base of everything that is read from YAML: camelCase there, snake_case here, unknown fields refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, alias_generator=to_camel)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    """One kind of resource. `pending_fields` maps a field of the spec to the sentence that says what it lacks yet."""
+
+    name: str
+    plural: str
+    short_names: tuple[str, ...]
+    api_versions: tuple[str, ...]
+    spec: type[Spec]
+    example: str
+    pending_fields: Mapping[str, str]
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """All words people use for it, in lower case."""
+        return (self.name.lower(), self.plural, *self.short_names)
+
+    def pending(self, spec: Spec) -> tuple[str, ...]:
+        """Names of the fields this spec sets that are kept but do not take effect yet."""
+        stated = spec.model_dump(by_alias=True, exclude_defaults=True)
+        return tuple(name for name in self.pending_fields if name in stated)
+
+
+def fault(what: str, fix: str = "") -> PydanticCustomError:
+    """An error for a validator to raise, in words for the person who wrote the file."""
+    return PydanticCustomError(FAULT, "{what}", {"what": what, "fix": fix})
+
+
+def _checked_name(value: str) -> str:
+    if found := fault_in_name(value):
+        raise fault(*found)
+    return value
+
+
+def _checked_plain_name(value: str) -> str:
+    if found := fault_in_name(value, reserved=False):
+        raise fault(*found)
+    return value
+
+
+Text = Annotated[str, Strict()]
+ShortText = Annotated[Text, Field(max_length=200)]
+LongText = Annotated[Text, Field(max_length=100_000)]
+WholeNumber = Annotated[int, Strict()]
+Name = Annotated[Text, AfterValidator(_checked_name)]
+PlainName = Annotated[Text, AfterValidator(_checked_plain_name)]
+FreeMap = Annotated[dict[str, Any], Field(max_length=64)]
+
+
+def unique(what: str, values: tuple[str | int, ...]) -> None:
+    """Refuse a list that names the same thing twice."""
+    twice = next((value for index, value in enumerate(values) if value in values[:index]), None)
+    if twice is not None:
+        raise fault(f"{what} {twice} is listed twice.", "Keep one of them.")
