@@ -1,0 +1,162 @@
+"""The calls of the gateway's log, one after the other, from an offset on.
+
+Offsets count from the first byte that was ever logged. The log is cut into segments: `usage.jsonl.END` is a finished
+one that ends at offset END, `usage.jsonl.rotating` one that Envoy may still write to, `usage.jsonl` the present one.
+Segments that were read are deleted, but for the newest, whose name says where the present one begins.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from appservice.errors import Unavailable
+from appservice.gateway.protocol import Usage
+
+ROTATE_AT = 64 << 20
+_LOOK_S = 0.2
+_CHUNK = 256 << 10
+_ROTATING = "rotating"
+
+Reopen = Callable[[], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Segment:
+    path: Path
+    start: int
+    size: int
+
+    @property
+    def end(self) -> int:
+        return self.start + self.size
+
+
+async def follow(
+    log: Path, offset: int, *, reopen: Reopen, rotate_at: int = ROTATE_AT
+) -> AsyncIterator[tuple[int, Usage]]:
+    """Endless. Each call with the offset to go on from; asking for the next one says that this one is stored."""
+    while True:
+        start, data = await asyncio.to_thread(_read, log, offset)
+        for line in data.splitlines(keepends=True):
+            start += len(line)
+            found = parse(line)
+            if found is not None:
+                yield start, found
+        if data:
+            offset = start
+            continue
+        await _rotate(log, offset, reopen, rotate_at)
+        await asyncio.sleep(_LOOK_S)
+
+
+def parse(line: bytes) -> Usage | None:
+    """The call in a line of the log; None for a line that is no finished model call of a known consumer."""
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return None  # cut by a crash of Envoy
+    if not isinstance(entry, dict) or entry.get("type") != "DownstreamEnd":
+        return None
+    if not str(entry.get("route", "")).startswith("llm") or "consumer" not in entry:
+        return None
+    tokens_in, tokens_out = _tokens(entry.get("usage") or {}, aborted="DC" in str(entry.get("flags", "")))
+    return Usage(
+        call_id=entry["id"],
+        at=float(entry["ts"]),
+        consumer=entry["consumer"],
+        model=entry.get("model", ""),
+        route=entry["route"].removeprefix("llm").removeprefix("/"),
+        status=int(entry.get("status", 0)),
+        tokens_in=tokens_in,
+        tokens_out=tokens_out,
+        took_ms=int(entry.get("ms", 0)),
+        detail=_detail(entry),
+    )
+
+
+def _tokens(usage: dict[str, Any], *, aborted: bool) -> tuple[int, int]:
+    """A stream that was cut before its counts came is charged by its events, about one a token."""
+    asked = usage.get("prompt_tokens", usage.get("input_tokens", 0))
+    said = usage.get("completion_tokens", usage.get("output_tokens"))
+    events = usage.get("events", 0)
+    if said is None or (aborted and "completion_tokens" not in usage):
+        said = max(said or 0, events)
+    return int(asked), int(said)
+
+
+def _detail(entry: dict[str, Any]) -> str:
+    """Why it was refused or cut, and how often it was tried; nothing for a plain call."""
+    details = str(entry.get("details", ""))
+    parts = [] if details == "via_upstream" else [details[:120]]
+    if int(entry.get("attempts", 1)) > 1:
+        parts.append(f"{entry['attempts']} attempts")
+    return ", ".join(part for part in parts if part)
+
+
+def _segments(log: Path) -> list[_Segment]:
+    finished = []
+    for path in log.parent.glob(f"{log.name}.*"):
+        ending = path.suffix[1:]
+        if ending.isdecimal():
+            size = path.stat().st_size
+            finished.append(_Segment(path, int(ending) - size, size))
+    found = sorted(finished, key=lambda segment: segment.end)
+    for path in (_rotating(log), log):
+        if path.exists():
+            found.append(_Segment(path, found[-1].end if found else 0, path.stat().st_size))
+    return found
+
+
+def _rotating(log: Path) -> Path:
+    return log.with_name(f"{log.name}.{_ROTATING}")
+
+
+def _read(log: Path, offset: int) -> tuple[int, bytes]:
+    """Whole lines from the offset on, and the offset they really begin at."""
+    segments = _segments(log)
+    if segments and offset > segments[-1].end:
+        offset = segments[-1].start  # somebody else cleared the log: begin with what is there
+    for segment in segments:
+        if segment.end > offset:
+            begin = max(offset, segment.start)
+            with segment.path.open("rb") as file:
+                file.seek(begin - segment.start)
+                data = file.read(_CHUNK)
+            whole = data[: data.rfind(b"\n") + 1]
+            if whole:
+                return begin, whole
+            if segment is not segments[-1] and segment.path.suffix[1:].isdecimal():
+                return begin, data  # a finished segment without a last line's end: nothing more will come
+            return begin, b""
+    return offset, b""
+
+
+async def _rotate(log: Path, offset: int, reopen: Reopen, rotate_at: int) -> None:
+    """One step of a rotation, if one is due: everything in the present segment was read."""
+    step = await asyncio.to_thread(_rotation_step, log, offset, rotate_at)
+    if step == "reopen":
+        try:
+            await reopen()
+        except Unavailable:
+            return  # Envoy makes a new log when it starts
+
+
+def _rotation_step(log: Path, offset: int, rotate_at: int) -> str:
+    rotating = _rotating(log)
+    if rotating.exists():
+        if not log.exists():
+            return "reopen"
+        end = next(segment.end for segment in _segments(log) if segment.path == rotating)
+        rotating.rename(log.with_name(f"{log.name}.{end}"))
+        return ""
+    if log.exists() and log.stat().st_size >= rotate_at:
+        log.rename(rotating)
+        return "reopen"
+    finished = [segment for segment in _segments(log) if segment.path != log]
+    for segment in finished[:-1]:
+        if segment.end <= offset:
+            segment.path.unlink()
+    return ""
