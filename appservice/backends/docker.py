@@ -6,7 +6,6 @@ seccomp profile, a read-only root. The SDK blocks, so each call runs in one boun
 
 import asyncio
 import contextvars
-import signal
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -29,6 +28,7 @@ from appservice.backends.inside import (
     agent_user,
     check_name,
     environment,
+    exit_phrase,
     prepare_folders,
 )
 from appservice.backends.protocol import (
@@ -112,10 +112,9 @@ class DockerBackend:
     async def logs(self, name: str, *, lines: int = 200) -> str:
         return await self._call(self._logs, check_name(name), lines)
 
-    async def events(self) -> AsyncIterator[BackendEvent]:
-        thread = EventThread(self._connect, label=f"{INSTALLATION_LABEL}={self._installation}", agent_label=AGENT_LABEL)
-        async for event in thread.read():
-            yield event
+    def events(self) -> AsyncIterator[BackendEvent]:
+        label = f"{INSTALLATION_LABEL}={self._installation}"
+        return EventThread(self._connect, label=label, agent_label=AGENT_LABEL).read()
 
     async def why_unusable(self) -> str:
         """Say in a sentence why agents cannot run here; '' when they can."""
@@ -287,7 +286,7 @@ class DockerBackend:
         with TemporaryDirectory(prefix="opsroom-mount-") as folder:
             mount = Mount(target=AGENT_DIR, source=folder, type="bind")
             try:
-                client.containers.create(image.id, ["-"], mounts=[mount], network_mode="none").remove(force=True)
+                client.containers.create(image, ["-"], mounts=[mount], network_mode="none").remove(force=True)
             except APIError as error:
                 return str(_api_error(error))
         return ""
@@ -327,16 +326,6 @@ def _why_ended(state: Mapping[str, Any], code: int | None) -> str:
     return str(state.get("Error") or "") or exit_phrase(code)
 
 
-def exit_phrase(code: int | None) -> str:
-    """Say how a program ended; '' when it ended well or not at all."""
-    if not code:
-        return ""
-    with suppress(ValueError):
-        if code > 128:
-            return f"killed by {signal.Signals(code - 128).name}"
-    return f"exit code {code}"
-
-
 def _image_missing(image: str) -> Unavailable:
     fix = "Build it: `opsroom image build`." if image.startswith(OWN_IMAGES) else f"Get it: `docker pull {image}`."
     return Unavailable(f"The image {image} is not there.", fix=fix)
@@ -364,7 +353,7 @@ def _engine_away(error: Exception) -> Unavailable:
         return Unavailable(
             "This user may not use Docker Engine.", fix="Add it to the group `docker`, or run Opsroom as root."
         )
-    if "API version" in text or "too old" in text or "too new" in text:
+    if "too old" in text or "too new" in text:
         return Unavailable(f"Docker Engine speaks another API: {text}.", fix="Install Docker Engine 20.10 or newer.")
     if isinstance(error, requests.exceptions.Timeout):
         return Unavailable(f"Docker Engine did not answer in {_TIMEOUT_S} s.", fix="Look at its log and its disk.")

@@ -22,7 +22,7 @@ _BROKEN = (DockerException, requests.RequestException, urllib3.exceptions.HTTPEr
 
 
 class EventThread:
-    """Feeds one reader until it is closed. Reconnects with a growing, bounded pause."""
+    """Feeds one reader until that is cancelled. Reconnects with a growing, bounded pause."""
 
     def __init__(self, connect: Callable[[], docker.DockerClient], *, label: str, agent_label: str) -> None:
         self._connect = connect
@@ -41,15 +41,15 @@ class EventThread:
             while True:
                 yield await self._queue.next()
         finally:
-            self.close()
+            self._tell()
+            await asyncio.to_thread(self._thread.join, _JOIN_S)
 
-    def close(self) -> None:
-        """End the thread: it is told, and its blocked read is broken off."""
+    def _tell(self) -> None:
+        """Tell the thread to end, and break off its blocked read."""
         self._closing.set()
         with self._guard:
             if self._stream is not None:
                 _break_off(self._stream)
-        self._thread.join(_JOIN_S)
 
     def _run(self) -> None:
         wait_s = _FIRST_WAIT_S

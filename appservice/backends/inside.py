@@ -3,8 +3,10 @@
 import asyncio
 import os
 import re
+import signal
 import stat
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,6 +54,16 @@ def check_name(name: str) -> str:
             f"{name!r} cannot name a sandbox.", fix="Use lower-case letters, digits and dashes, at most 63 of them."
         )
     return name
+
+
+def exit_phrase(code: int | None) -> str:
+    """Say how a program ended; '' when it ended well or not at all."""
+    if not code:
+        return ""
+    with suppress(ValueError):
+        if code > 128:
+            return f"killed by {signal.Signals(code - 128).name}"
+    return f"exit code {code}"
 
 
 def prepare_folders(sandbox: Sandbox) -> None:
