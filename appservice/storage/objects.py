@@ -10,7 +10,7 @@ from minio.deleteobjects import DeleteObject
 from minio.error import InvalidResponseError, S3Error, ServerError
 from urllib3.exceptions import HTTPError
 
-from appservice.errors import NotFound, OpsroomError
+from appservice.errors import Invalid, NotFound, OpsroomError
 from appservice.health import Health
 from appservice.storage.protocol import Objects, StoredObject
 from appservice.storage.wire import Server, Threads, http_client, refused, unreachable
@@ -77,6 +77,8 @@ class MinioObjects(Objects):
             raise unreachable(self._server, "the answer is not one of an S3 server") from error
         except (HTTPError, ServerError, OSError) as error:
             raise unreachable(self._server) from error
+        except ValueError as error:
+            raise Invalid(f"Storage cannot {what}: {error}.", where=self._server.endpoint) from error
 
     def _translated(self, error: S3Error, what: str) -> OpsroomError:
         code = str(error.code)
@@ -90,6 +92,8 @@ class MinioObjects(Objects):
             )
         if error.response.status == HTTPStatus.FORBIDDEN:
             return refused(self._server, what, code)
+        if error.response.status == HTTPStatus.BAD_REQUEST:
+            return Invalid(f"Storage cannot {what} ({code}).", where=self._server.endpoint)
         return unreachable(self._server, f"it could not {what} ({code})")
 
     def _ensure_bucket(self) -> None:

@@ -1,0 +1,11 @@
+"""Fixtures that every test may use."""
+
+from tests.support.browser import chromium as chromium
+from tests.support.browser import client_dist as client_dist
+from tests.support.runtime import agents_world as agents_world
+from tests.support.runtime import bench as bench
+from tests.support.storage import storage as storage
+from tests.support.storage import world as world
+from tests.support.synapse import synapse as synapse
+from tests.support.up import up as up
+from tests.support.up import up_dir as up_dir

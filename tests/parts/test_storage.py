@@ -1,0 +1,384 @@
+"""Objects and users of a real SeaweedFS: what an agent's key opens, and what it does not."""
+
+import asyncio
+import hashlib
+import socket
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+from minio.commonconfig import CopySource
+from minio.error import S3Error
+
+from appservice.errors import Denied, Invalid, NotFound, Unavailable
+from appservice.storage import aws, seaweed
+from appservice.storage.access import policy
+from appservice.storage.iam import IamUsers
+from appservice.storage.objects import MinioObjects
+from appservice.storage.protocol import Access, AccessKey
+from appservice.storage.wire import Server, http_client
+from tests.support.storage import BUCKET, REGION, Storage, World, running, until_denied, world_of
+
+ALICE = Access(write=("agents/alice/", "teams/alpha/"), read=("shared/knowledge/",))
+BOB = Access(write=("agents/bob/",))
+
+
+async def alice_in(world: World, access: Access = ALICE) -> MinioObjects:
+    await world.users.ensure("alice", access)
+    return world.login(await world.users.issue_key("alice"))
+
+
+def iam(world: World, key: AccessKey, action: str, **params: str) -> aws.Answer:
+    """One IAM call by hand, past the driver."""
+    return aws.call(http_client(repeatable=False), world.storage.server, key, action, **params)
+
+
+def root(world: World, action: str, **params: str) -> aws.Answer:
+    return iam(world, world.storage.prepared.root_key, action, **params)
+
+
+# Objects
+
+
+async def test_an_object_comes_back_as_it_was_put(world: World) -> None:
+    for key, data in (("a/empty", b""), ("a/é ü+&?#.md", b"\x00\xff"), ("a/large", bytes(7_000_000))):
+        await world.objects.put(key, data)
+        assert await world.objects.get(key) == data
+
+
+async def test_every_etag_is_the_md5_of_the_content(world: World) -> None:
+    contents = {"a/small": b"x", "a/large": b"y" * 12_000_000}
+    for key, data in contents.items():
+        await world.objects.put(key, data)
+    listed = {entry.key: (entry.etag, entry.size) for entry in await world.objects.list("a/")}
+    assert listed == {key: (hashlib.md5(data).hexdigest(), len(data)) for key, data in contents.items()}
+
+
+async def test_a_missing_object_is_not_found_and_can_be_deleted(world: World) -> None:
+    with pytest.raises(NotFound, match="agents/x"):
+        await world.objects.get("agents/x")
+    await world.objects.delete(["agents/x"])
+
+
+async def test_deleted_objects_are_gone_and_others_stay(world: World) -> None:
+    for name in "abc":
+        await world.objects.put(f"d/{name}", b"1")
+    await world.objects.delete(["d/a", "d/c"])
+    assert [entry.key for entry in await world.objects.list("d/")] == ["d/b"]
+
+
+async def test_making_the_bucket_twice_is_fine(world: World) -> None:
+    await world.objects.put("kept", b"1")
+    await world.objects.ensure_bucket()
+    assert await world.objects.get("kept") == b"1"
+
+
+async def test_a_missing_bucket_is_named(world: World) -> None:
+    elsewhere = MinioObjects(world.storage.server, "no-such-bucket")
+    with pytest.raises(NotFound, match="no-such-bucket"):
+        await elsewhere.list("x/")
+    await elsewhere.close()
+
+
+@pytest.mark.parametrize("key", ["", "a" * 1100])
+async def test_a_key_that_storage_cannot_have_is_invalid(world: World, key: str) -> None:
+    with pytest.raises(Invalid):
+        await world.objects.put(key, b"")
+
+
+async def test_many_calls_at_once_do_not_hold_the_loop(world: World) -> None:
+    turns = 0
+
+    async def count_turns() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    counting = asyncio.create_task(count_turns())
+    await asyncio.gather(*(world.objects.put(f"m/{number}", b"x") for number in range(40)))
+    counting.cancel()
+    assert turns > 40
+    assert len(await world.objects.list("m/")) == 40
+
+
+# What an agent's key opens
+
+
+async def test_an_agent_works_below_its_own_prefixes(world: World) -> None:
+    alice = await alice_in(world)
+    for prefix in ALICE.write:
+        await alice.put(f"{prefix}x", b"mine")
+        assert await alice.get(f"{prefix}x") == b"mine"
+        assert [entry.key for entry in await alice.list(prefix)] == [f"{prefix}x"]
+        await alice.delete([f"{prefix}x"])
+        assert not await alice.list(prefix)
+
+
+async def test_an_agent_only_reads_what_is_shared(world: World) -> None:
+    alice = await alice_in(world)
+    await world.objects.put("shared/knowledge/x", b"known")
+    assert await alice.get("shared/knowledge/x") == b"known"
+    assert len(await alice.list("shared/knowledge/")) == 1
+    with pytest.raises(Denied):
+        await alice.put("shared/knowledge/x", b"changed")
+    with pytest.raises(Denied):
+        await alice.delete(["shared/knowledge/x"])
+    assert await world.objects.get("shared/knowledge/x") == b"known"
+
+
+def copied(source: str, target: str) -> Callable[[MinioObjects], Awaitable[object]]:
+    async def copy(objects: MinioObjects) -> object:
+        return await objects._threads.run(
+            objects._client.copy_object, objects.bucket, target, CopySource(objects.bucket, source)
+        )
+
+    return copy
+
+
+FORBIDDEN: dict[str, Callable[[MinioObjects], Awaitable[object]]] = {
+    "list another's": lambda alice: alice.list("agents/bob/"),
+    "list everything": lambda alice: alice.list(""),
+    "list all agents": lambda alice: alice.list("agents/"),
+    "list without the slash": lambda alice: alice.list("agents/alice"),
+    "list a longer name": lambda alice: alice.list("agents/alice-2/"),
+    "get another's": lambda alice: alice.get("agents/bob/x"),
+    "get a longer name": lambda alice: alice.get("agents/alice-2/x"),
+    "put another's": lambda alice: alice.put("agents/bob/x", b"changed"),
+    "put at the top": lambda alice: alice.put("x", b"changed"),
+    "delete another's": lambda alice: alice.delete(["agents/bob/x"]),
+    "copy from another's": copied("agents/bob/x", "agents/alice/stolen"),
+    "copy over another's": copied("agents/alice/x", "agents/bob/x"),
+}
+
+
+@pytest.mark.parametrize("attempt", FORBIDDEN.values(), ids=FORBIDDEN.keys())
+async def test_an_agent_cannot(world: World, attempt: Callable[[MinioObjects], Awaitable[object]]) -> None:
+    alice = await alice_in(world)
+    for key in ("agents/bob/x", "agents/alice-2/x", "agents/alice/x"):
+        await world.objects.put(key, b"kept")
+    with pytest.raises((Denied, S3Error), match="AccessDenied"):
+        await attempt(alice)
+    assert await world.objects.get("agents/bob/x") == b"kept"
+    assert "agents/alice/stolen" not in {entry.key for entry in await world.objects.list("agents/alice/")}
+
+
+# Users
+
+
+async def spied(world: World, monkeypatch: pytest.MonkeyPatch, run: Callable[[], Awaitable[object]]) -> list[str]:
+    """Actions that were really sent meanwhile."""
+    actions: list[str] = []
+    real = aws.call
+
+    def record(client: object, server: Server, key: AccessKey, action: str, **params: str) -> aws.Answer:
+        actions.append(action)
+        return real(client, server, key, action, **params)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(aws, "call", record)
+    await run()
+    return actions
+
+
+async def test_ensuring_a_second_time_writes_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    wrote = []
+
+    async def ensure() -> None:
+        wrote.append(await world.users.ensure("alice", ALICE))
+
+    first = await spied(world, monkeypatch, ensure)
+    second = await spied(world, monkeypatch, ensure)
+    assert wrote == [True, False]
+    assert {"CreateUser", "PutUserPolicy"} <= set(first)
+    assert second and all(action.startswith(("Get", "List")) for action in second)
+
+
+async def test_a_changed_access_replaces_the_old_one(world: World) -> None:
+    alice = await alice_in(world)
+    await alice.put("teams/alpha/x", b"1")
+    assert await world.users.ensure("alice", Access(write=("agents/alice/",)))
+    await until_denied(alice, "teams/alpha/x")
+    await alice.put("agents/alice/x", b"1")
+
+
+async def test_a_deleted_user_leaves_nothing_to_the_next_of_its_name(world: World) -> None:
+    old = await alice_in(world)
+    await old.put("teams/alpha/x", b"1")
+    await world.users.delete("alice")
+    assert await world.users.names() == {}
+    await until_denied(old, "teams/alpha/x")
+    assert root(world, "CreateUser", UserName=f"{world.installation}.alice").ok
+    assert root(world, "ListUserPolicies", UserName=f"{world.installation}.alice").texts("member") == []
+    assert root(world, "ListAccessKeys", UserName=f"{world.installation}.alice").texts("AccessKeyId") == []
+
+
+async def test_policies_that_a_foreign_deletion_left_behind_are_taken_away(world: World) -> None:
+    user = f"{world.installation}.alice"
+    await world.objects.put("agents/bob/x", b"secret")
+    await world.users.ensure("alice", ALICE)
+    everything = str(policy(BUCKET, BOB)).replace("'", '"')
+    assert root(world, "PutUserPolicy", UserName=user, PolicyName="left", PolicyDocument=everything).ok
+    assert root(world, "DeleteUser", UserName=user).ok
+    assert root(world, "CreateUser", UserName=user).ok
+    inherited = root(world, "ListUserPolicies", UserName=user).texts("member")
+    assert "left" in inherited, "the server no longer has this trap"
+    assert root(world, "DeleteUser", UserName=user).ok
+
+    alice = await alice_in(world)
+
+    assert root(world, "ListUserPolicies", UserName=user).texts("member") == ["access"]
+    await until_denied(alice, "agents/bob/x")
+
+
+async def test_a_key_works_the_moment_it_is_issued(world: World) -> None:
+    await world.users.ensure("alice", ALICE)
+    for _ in range(5):
+        await world.login(await world.users.issue_key("alice")).put("agents/alice/x", b"1")
+
+
+async def test_both_keys_work_during_a_rotation_and_only_the_new_one_after(world: World) -> None:
+    await world.users.ensure("alice", ALICE)
+    first, second = [await world.users.issue_key("alice") for _ in range(2)]
+    old, new = world.login(first), world.login(second)
+    await old.put("agents/alice/x", b"1")
+    await new.put("agents/alice/x", b"2")
+    await world.users.retire_keys("alice", keep=[second.key_id])
+    await until_denied(old, "agents/alice/x")
+    assert await new.get("agents/alice/x") == b"2"
+    assert await world.users.names() == {"alice": (second.key_id,)}
+
+
+async def test_a_key_that_an_agent_made_for_itself_is_retired_with_the_rest(world: World) -> None:
+    await world.users.ensure("alice", ALICE)
+    given = await world.users.issue_key("alice")
+    made = iam(world, given, "CreateAccessKey")
+    assert made.ok, "the server no longer has this trap"
+    minted = world.login(AccessKey(key_id=made.text("AccessKeyId"), secret=made.text("SecretAccessKey")))
+    await minted.put("agents/alice/x", b"1")
+    fresh = await world.users.issue_key("alice")
+    await world.users.retire_keys("alice", keep=[fresh.key_id])
+    await until_denied(minted, "agents/alice/x")
+    await world.login(fresh).put("agents/alice/x", b"2")
+
+
+async def test_an_agent_cannot_manage_users_or_its_own_policy(world: World) -> None:
+    await world.users.ensure("alice", ALICE)
+    key = await world.users.issue_key("alice")
+    user = f"{world.installation}.alice"
+    wide = str(policy(BUCKET, BOB)).replace("'", '"')
+    assert iam(world, key, "CreateUser", UserName="mallory").status == 403
+    assert iam(world, key, "ListUsers").status == 403
+    assert iam(world, key, "PutUserPolicy", UserName=user, PolicyName="more", PolicyDocument=wide).status == 403
+
+
+async def test_deleting_what_is_not_there_is_fine(world: World) -> None:
+    await world.users.delete("nobody")
+    await world.users.retire_keys("nobody")
+
+
+async def test_a_key_for_a_user_that_is_not_there_is_not_found(world: World) -> None:
+    with pytest.raises(NotFound, match="nobody"):
+        await world.users.issue_key("nobody")
+
+
+async def test_only_the_users_of_this_installation_are_named(world: World) -> None:
+    near = [f"{world.installation}{rest}" for rest in ("-b", ".b", "x")]
+    for installation in near:
+        other = IamUsers(world.storage.server, bucket=BUCKET, installation=installation)
+        await other.ensure("carol", BOB)
+        await other.close()
+    await world.users.ensure("alice", ALICE)
+    key = await world.users.issue_key("alice")
+    assert await world.users.names() == {"alice": (key.key_id,)}
+
+
+# When it does not work
+
+
+def nowhere() -> Server:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port = one.getsockname()[1]
+    return Server(endpoint=f"http://127.0.0.1:{port}", region=REGION, key=AccessKey(key_id="k", secret="hush-hush"))
+
+
+async def test_storage_that_is_away_is_said_in_a_sentence() -> None:
+    server = nowhere()
+    objects, users = MinioObjects(server, "bucket"), IamUsers(server, bucket="bucket", installation="i")
+    calls: list[Awaitable[object]] = [
+        objects.ensure_bucket(),
+        objects.put("a", b""),
+        objects.get("a"),
+        objects.list("a/"),
+        objects.delete(["a"]),
+        users.ensure("a", BOB),
+        users.issue_key("a"),
+        users.retire_keys("a"),
+        users.delete("a"),
+        users.names(),
+    ]
+    for answer in await asyncio.gather(*calls, return_exceptions=True):
+        assert isinstance(answer, Unavailable)
+        assert f"{server.endpoint}: Storage does not answer. Check that it runs" in str(answer)
+        assert "hush-hush" not in f"{answer!r}{answer}{answer.__cause__}"
+    assert not await seaweed.ready(objects)
+    health = await objects.healthy()
+    assert (health.level, health.detail) == ("fail", "Storage does not answer.")
+    assert health.fix
+    await objects.close()
+    await users.close()
+
+
+async def test_a_wrong_key_is_refused_in_a_sentence_without_the_key(world: World) -> None:
+    wrong = AccessKey(key_id=world.storage.prepared.root_key.key_id, secret="hush-hush")
+    users = IamUsers(world.storage.server_as(wrong), bucket=BUCKET, installation="i")
+    for call in (world.login(wrong).list("a/"), users.names(), seaweed.ready(world.login(wrong))):
+        with pytest.raises(Denied, match=r"refuses .*storage\.access_key") as caught:
+            await call
+        assert "hush-hush" not in f"{caught.value!r}{caught.value.__cause__}"
+    await users.close()
+
+
+async def test_what_was_acknowledged_survives_a_kill_with_users_and_keys() -> None:
+    async with running() as storage, world_of(storage) as world:
+        alice = await alice_in(world)
+        for number in range(20):
+            await alice.put(f"agents/alice/{number}", str(number).encode())
+        await storage.kill()
+        with pytest.raises(Unavailable):
+            await alice.get("agents/alice/0")
+        await storage.start()
+        assert len(await alice.list("agents/alice/")) == 20
+        assert await alice.get("agents/alice/19") == b"19"
+        assert not await world.users.ensure("alice", ALICE)
+        with pytest.raises(Denied):
+            await alice.list("agents/bob/")
+
+
+# How it is started
+
+
+def listening(pid: int) -> set[tuple[str, int]]:
+    """Addresses, as the kernel writes them, and ports of the TCP sockets that the process listens on."""
+    inodes = {str(link.readlink()) for link in Path(f"/proc/{pid}/fd").iterdir()}
+    found = set()
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A" and f"socket:[{fields[9]}]" in inodes:
+                address, _, port = fields[1].partition(":")
+                found.add((address, int(port, 16)))
+    return found
+
+
+def test_it_listens_on_its_eight_ports_of_the_loopback_address_only(storage: Storage) -> None:
+    assert storage.process
+    assert listening(storage.process.pid) == {("0100007F", port) for port in storage.prepared.ports.every}
+
+
+def test_its_secret_is_in_no_command_line_and_no_log(storage: Storage) -> None:
+    assert storage.process
+    secret = storage.prepared.root_key.secret
+    assert len(secret) == 40
+    assert secret.encode() not in Path(f"/proc/{storage.process.pid}/cmdline").read_bytes()
+    assert secret not in (storage.prepared.data.parent / "seaweed.log").read_text(errors="replace")
