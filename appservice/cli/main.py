@@ -60,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
         _add_data_dir(verb)
         verb.add_argument("--json", action="store_true", help="for machines: stable keys, no talk")
     _add_data_dir(_verb(verbs, "serve", _serve, "run the control plane alone, as a service does"))
+    _add_data_dir(_verb(verbs, "gateway", _gateway, "run the gateway alone, as a service does"))
     image = _verb(verbs, "image", _image, "build the agents' container image")
     image.add_argument("action", choices=["build"])
     image.add_argument(
@@ -151,10 +152,16 @@ def _serve(options: argparse.Namespace) -> int:
     return run(load(data_dir(options.data_dir)))
 
 
+def _gateway(options: argparse.Namespace) -> int:
+    from appservice.cli.gateway import gateway
+
+    return gateway(data_dir(options.data_dir))
+
+
 def _image(options: argparse.Namespace) -> int:
     from appservice.cli.image import build
 
-    return build(base_image=options.base_image)
+    return build(data_dir(options.data_dir), base=options.base, if_missing=options.if_missing)
 
 
 def _version(_options: argparse.Namespace) -> int:

@@ -152,6 +152,6 @@ def _new_secrets() -> str:
 
 
 def _new_signing_key() -> str:
-    """The form `signedjson` reads: algorithm, version, seed."""
+    """In the form `signedjson` reads: algorithm, version, seed."""
     seed = base64.b64encode(secrets.token_bytes(32)).decode().rstrip("=")
     return f"ed25519 a_{secrets.token_hex(2)} {seed}"

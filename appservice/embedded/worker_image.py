@@ -1,15 +1,21 @@
 """The agents' container image, built in the background on the first start with Docker: the ops room does not wait."""
 
 import asyncio
+import os
+import signal
+import sys
+from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import Callable
-from time import monotonic
+from contextlib import suppress
 
 from appservice.config import Settings
-from appservice.errors import OpsroomError
+
+_AGAIN = "Agents that need it wait for it. Try again with `opsroom image build`."
 
 
 class WorkerImage:
-    """Builds the image of the native agent when Docker is the backend and the image is missing."""
+    """Builds the image when Docker is the backend and it is missing. In a process of its own, because the SDK that
+    it needs would stay in our memory."""
 
     def __init__(self, settings: Settings, *, say: Callable[[str], None]) -> None:
         self._settings = settings
@@ -27,15 +33,21 @@ class WorkerImage:
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def _build(self) -> None:
-        from appservice.backends import image
-
-        began = monotonic()
+        command = ("-m", "appservice.cli", "image", "build", "--if-missing", "--data-dir", str(self._settings.data_dir))
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, *command, stdin=DEVNULL, stdout=DEVNULL, stderr=PIPE, start_new_session=True
+        )
         try:
-            if await image.worker_image_exists():
-                return
-            self._say("worker image: building; agents start when it is there")
-            await image.build_worker_image(base_image="", progress=lambda line: self._say(f"worker image: {line}"))
-        except OpsroomError as error:
-            self._say(f"worker image: {error} Agents that need it wait. Try again with `opsroom image build`.")
-            return
-        self._say(f"worker image ready, {monotonic() - began:.0f} s")
+            await self._repeat(process)
+            if await process.wait() != 0:
+                self._say(f"worker image: not built. {_AGAIN}")
+        finally:
+            if process.returncode is None:
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                await process.wait()
+
+    async def _repeat(self, process: Process) -> None:
+        if process.stderr:
+            async for line in process.stderr:
+                self._say(f"worker image: {line.decode('utf-8', 'replace').rstrip()}")

@@ -16,7 +16,6 @@ from appservice.embedded.child import Component
 from appservice.embedded.files import write_private
 from appservice.embedded.ports import Want
 from appservice.errors import Conflict
-from appservice.gateway import envoy
 from appservice.gateway.layout import EnvoyFixed
 from appservice.homeserver import registration as registrations
 from appservice.homeserver.registration import Registration
@@ -173,13 +172,13 @@ def _homeserver(settings: Settings, registration: Registration) -> tuple[Compone
 
 
 def _gateway(settings: Settings) -> Component:
-    fixed = EnvoyFixed.from_settings(settings)
-    envoy.prepare(fixed)
+    """`opsroom gateway` writes Envoy's files and becomes Envoy; what it reads from the environment is no secret."""
+    read = ("OPSROOM_GATEWAY__", "OPSROOM_STORAGE__ENDPOINT", "OPSROOM_STORAGE__BUCKET", "SSL_CERT_FILE")
     return Component(
         name=GATEWAY,
-        argv=tuple(envoy.command(fixed)),
-        probe=probes.on_socket(fixed.admin_socket, "/ready", expect="LIVE"),
-        cwd=fixed.root,
+        argv=_ourselves("gateway", settings),
+        probe=probes.on_socket(EnvoyFixed.from_settings(settings).admin_socket, "/ready", expect="LIVE"),
+        environment={name: value for name, value in os.environ.items() if name.startswith(read)},
         stop_s=3,
     )
 
@@ -210,7 +209,7 @@ def _control_plane(settings: Settings) -> Component:
     listen = settings.homeserver.listen_port
     return Component(
         name=CONTROL_PLANE,
-        argv=(sys.executable, "-m", "appservice.cli", "serve", "--data-dir", str(settings.data_dir)),
+        argv=_ourselves("serve", settings),
         probe=probes.both(
             probes.on_port(listen, "/healthz"), probes.on_socket(settings.run_dir / OPERATOR_SOCKET, "/info")
         ),
@@ -218,3 +217,7 @@ def _control_plane(settings: Settings) -> Component:
         stage=1,
         stop_s=4,
     )
+
+
+def _ourselves(verb: str, settings: Settings) -> tuple[str, ...]:
+    return (sys.executable, "-m", "appservice.cli", verb, "--data-dir", str(settings.data_dir))
