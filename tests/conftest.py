@@ -1,5 +1,9 @@
 """Fixtures that every test may use."""
 
+from tests.support.backends import backend as backend
+from tests.support.backends import backends_there as backends_there
+from tests.support.backends import events as events
+from tests.support.backends import place as place
 from tests.support.browser import chromium as chromium
 from tests.support.browser import client_dist as client_dist
 from tests.support.runtime import agents_world as agents_world

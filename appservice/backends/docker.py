@@ -124,8 +124,9 @@ class DockerBackend:
             return str(error)
 
     async def close(self) -> None:
-        if self._made is not None:
-            await self._call(self._made.close)
+        made, self._made = self._made, None
+        if made is not None:
+            await self._call(made.close)
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     async def _call(self, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:

@@ -11,6 +11,9 @@ from collections.abc import Mapping
 _ALLOW, _REFUSE = 0x7FFF0000, 0x00050001
 _LOAD, _EQUAL, _AT_LEAST, _RETURN = 0x20, 0x15, 0x35, 0x06
 _X32 = 0x40000000
+_FIRST_ARGUMENT = 16
+_VSOCK = 40  # reaches the machine below a virtual machine, whatever the network namespace says
+_SOCKET = {"x86_64": 41, "aarch64": 198}
 
 # Calls with the same number everywhere, because they are younger than the architectures.
 _YOUNG = {
@@ -105,7 +108,8 @@ def program() -> bytes:
     """Return the filter as the kernel reads it; one that allows everything on an architecture without a list."""
     if not has_filter():
         return _instruction(_RETURN, _ALLOW)
-    architecture, numbers = _NUMBERS[platform.machine()]
+    machine = platform.machine()
+    architecture, numbers = _NUMBERS[machine]
     calls = sorted(numbers.values())
     return b"".join(
         (
@@ -113,7 +117,11 @@ def program() -> bytes:
             _instruction(_EQUAL, architecture, hit=1),
             _instruction(_RETURN, _REFUSE),
             _instruction(_LOAD, 0),
-            _instruction(_AT_LEAST, _X32, hit=len(calls) + 1),
+            _instruction(_AT_LEAST, _X32, hit=len(calls) + 5),
+            _instruction(_EQUAL, _SOCKET[machine], miss=3),
+            _instruction(_LOAD, _FIRST_ARGUMENT),
+            _instruction(_EQUAL, _VSOCK, hit=len(calls) + 2),
+            _instruction(_RETURN, _ALLOW),
             *(_instruction(_EQUAL, number, hit=len(calls) - n) for n, number in enumerate(calls)),
             _instruction(_RETURN, _ALLOW),
             _instruction(_RETURN, _REFUSE),
@@ -121,6 +129,6 @@ def program() -> bytes:
     )
 
 
-def _instruction(code: int, value: int, *, hit: int = 0) -> bytes:
-    """One BPF instruction; `hit`: how many to jump over when the comparison holds."""
-    return struct.pack("=HBBI", code, hit, 0, value)
+def _instruction(code: int, value: int, *, hit: int = 0, miss: int = 0) -> bytes:
+    """One BPF instruction; `hit` and `miss`: how many to jump over when the comparison holds, or does not."""
+    return struct.pack("=HBBI", code, hit, miss, value)
