@@ -69,6 +69,7 @@ class IamUsers(Users):
 
     async def close(self) -> None:
         await self._threads.close()
+        self._client.clear()
 
     def _user(self, name: str) -> str:
         return user_name(self._installation, name)

@@ -38,12 +38,13 @@ class MinioUsers(Users):
         self._bucket = bucket
         self._installation = installation
         self._threads = Threads("storage-users")
+        self._http = http_client(repeatable=True)
         self._admin = MinioAdmin(
             endpoint=server.host,
             credentials=StaticProvider(server.key.key_id, server.key.secret),
             region=server.region,
             secure=server.secure,
-            http_client=http_client(repeatable=True),
+            http_client=self._http,
         )
 
     async def ensure(self, name: str, access: Access) -> bool:
@@ -65,6 +66,7 @@ class MinioUsers(Users):
 
     async def close(self) -> None:
         await self._threads.close()
+        self._http.clear()
 
     def _policy_name(self, name: str) -> str:
         return user_name(self._installation, name)

@@ -30,13 +30,14 @@ class MinioObjects(Objects):
         self.bucket = bucket
         self._server = server
         self._threads = Threads("storage-objects")
+        self._http = http_client(repeatable=True)
         self._client = Minio(
             server.host,
             access_key=server.key.key_id,
             secret_key=server.key.secret,
             region=server.region,
             secure=server.secure,
-            http_client=http_client(repeatable=True),
+            http_client=self._http,
         )
 
     async def ensure_bucket(self) -> None:
@@ -67,6 +68,7 @@ class MinioObjects(Objects):
 
     async def close(self) -> None:
         await self._threads.close()
+        self._http.clear()
 
     async def _run(self, call: Callable[..., T], *args: object, what: str) -> T:
         try:

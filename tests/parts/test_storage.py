@@ -30,7 +30,11 @@ async def alice_in(world: World, access: Access = ALICE) -> MinioObjects:
 
 def iam(world: World, key: AccessKey, action: str, **params: str) -> aws.Answer:
     """One IAM call by hand, past the driver."""
-    return aws.call(http_client(repeatable=False), world.storage.server, key, action, **params)
+    client = http_client(repeatable=False)
+    try:
+        return aws.call(client, world.storage.server, key, action, **params)
+    finally:
+        client.clear()
 
 
 def root(world: World, action: str, **params: str) -> aws.Answer:
