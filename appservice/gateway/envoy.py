@@ -57,7 +57,7 @@ def _same(path: Path, data: bytes) -> bool:
     return path.is_file() and path.read_bytes() == data
 
 
-def command(binary: str) -> list[str]:
+def command(fixed: EnvoyFixed, *, binary: str = "") -> list[str]:
     """How to start Envoy; the working directory must be its root.
 
     Without the refusal of unknown fields a misspelt rule would be dropped silently. The usage log is flushed ten times
@@ -65,7 +65,7 @@ def command(binary: str) -> list[str]:
     flags = ["--component-log-level", "misc:error", "--file-flush-interval-msec", "100"]
     drain = ["--drain-time-s", str(_DRAIN_S), "--drain-strategy", "immediate"]
     strict = ["--reject-unknown-dynamic-fields", "--disable-hot-restart", "--concurrency", "2"]
-    return [binary, "-c", layout.BOOTSTRAP, *flags, *drain, *strict]
+    return [binary or find_envoy(), "-c", str(fixed.root / layout.BOOTSTRAP), *flags, *drain, *strict]
 
 
 class EnvoyGateway:

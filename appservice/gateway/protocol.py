@@ -80,6 +80,9 @@ class Gateway(Protocol):
 
     def issue(self, consumer: str, *, now: int, ttl_s: int) -> Token: ...
 
+    def read(self, text: str) -> Token:
+        """The token in an agent's file, expired or not. Raises Denied when it is none of ours."""
+
     async def apply(self, state: GatewayState) -> bool:
         """Make the gateway run exactly this state; True if anything had to be written. Validated before it is
         written, atomic, confirmed by the running gateway. Raises `Invalid` when the gateway refuses it (the old
