@@ -1,0 +1,1 @@
+"""What can be declared: YAML in, documents or located errors out. Pure."""

@@ -11,7 +11,7 @@ from typing import Any, Final
 import yaml
 
 from appservice.resources.scalars import Refused, resolve
-from appservice.resources.source import Fault, FieldPath, Mark, Source, character_name, shown
+from appservice.resources.source import DROPPED, Fault, FieldPath, Mark, Source, character_name, shown
 from appservice.resources.syntax import explain
 
 MAX_DEPTH: Final = 32
@@ -68,7 +68,7 @@ class _Frame:
     def next_path(self) -> FieldPath:
         if isinstance(self.target, list):
             return (*self.path, len(self.target))
-        return (*self.path, self.key) if self.key is not None else self.path
+        return (*self.path, DROPPED if self.key is None else self.key)
 
 
 def compose(source: Source) -> Composed:
@@ -116,7 +116,7 @@ class _Composer:
     def _begin(self, event: Any) -> None:
         self._starts.append(event.start_mark.line + 1 if self._starts else 1)
         if len(self._starts) > MAX_DOCUMENTS:
-            self._stop(f"The file has more than {MAX_DOCUMENTS} documents.", "Split it into several files.", event)
+            self._stop(f"The file has more than {MAX_DOCUMENTS} documents.", "Split it into several files.")
         self._tree = Tree(first_line=event.start_mark.line + 1)
 
     def _finish(self, event: Any) -> None:
@@ -167,7 +167,7 @@ class _Composer:
         """Note where a node begins and refuse what it may not carry. Gives its path."""
         self.nodes += 1
         if self.nodes > MAX_NODES:
-            self._stop(f"The file has more than {MAX_NODES} values.", "Split it into several files.", event)
+            self._stop(f"The file has more than {MAX_NODES} values.", "Split it into several files.")
         path = self._stack[-1].next_path() if self._stack else ()
         if not self._at_key():
             self._tree.values[path] = self._mark(event)
@@ -199,7 +199,7 @@ class _Composer:
 
     def _key(self, value: Any, event: Any, frame: _Frame) -> str | None:
         """Check a key; None drops it together with its value."""
-        plain = self._tree.plain.pop(frame.path, None) if isinstance(event, yaml.ScalarEvent) else None
+        plain = self._tree.plain.pop((*frame.path, DROPPED), None) if isinstance(event, yaml.ScalarEvent) else None
         if not isinstance(value, str):
             self._refuse(*_bad_key(value, plain), event, frame.path)
             return None
@@ -207,7 +207,8 @@ class _Composer:
         if value == "<<" and not getattr(event, "style", None):
             self._refuse("YAML merge keys (`<<`) are not supported.", "Write the fields out.", event, path)
             return None
-        if earlier := self._tree.keys.get(path):
+        earlier = self._tree.keys.get(path)
+        if earlier and DROPPED not in path:
             what = f"The field {shown(value)} is given twice; the first is on line {earlier.line}."
             self._refuse(what, "Keep one of them.", event, path)
         self._tree.keys[path] = self._mark(event)
@@ -222,8 +223,8 @@ class _Composer:
         self._tree.broken.add(path)
         self.faults.append(Fault(what=what, fix=fix, mark=self._mark(event), path=path))
 
-    def _stop(self, what: str, fix: str, event: Any) -> None:
-        self.faults.append(Fault(what=what, fix=fix, mark=self._mark(event)))
+    def _stop(self, what: str, fix: str, event: Any = None) -> None:
+        self.faults.append(Fault(what=what, fix=fix, mark=self._mark(event) if event else None))
         raise _Stop
 
 

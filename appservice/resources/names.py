@@ -12,6 +12,8 @@ RESERVED: Final = frozenset({"admin", "all", "everyone", "here", "manager", "ops
 
 def repaired(name: str) -> str:
     """The nearest allowed name; '' when nothing of this one can be kept."""
+    if NAME.fullmatch(name) and name not in RESERVED:
+        return name
     plain = unicodedata.normalize("NFKD", name[: 4 * LONGEST]).encode("ascii", "ignore").decode().lower()
     kept = re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:LONGEST].rstrip("-")
     return f"{kept}-agent" if kept in RESERVED else kept

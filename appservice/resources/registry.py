@@ -20,12 +20,10 @@ from appservice.resources.suggest import did_you_mean, nearest
 KINDS: Final[Mapping[str, Kind]] = {kind.name: kind for kind in (worker.KIND,)}
 
 # Kinds that people have in files already and that Opsroom does not read yet.
-NOT_YET: Final[Mapping[str, tuple[str, ...]]] = {
-    "hiclaw.io/v1beta1": ("Team", "Human", "Manager"),
-    "k8sclaw.io/v1alpha1": ("ClawInstance", "AgentRun", "ClawPolicy", "SkillPack", "ClawSchedule"),
-}
-
-_LATER: Final = tuple(kind for kinds in NOT_YET.values() for kind in kinds)
+NOT_YET: Final = (
+    *("Team", "Human", "Manager"),
+    *("ClawInstance", "AgentRun", "ClawPolicy", "SkillPack", "ClawSchedule"),
+)
 _SUPPORTED: Final = "Supported kinds:"
 _M = TypeVar("_M", bound=BaseModel)
 
@@ -72,7 +70,7 @@ def canonical(document: Document) -> dict[str, Any]:
 
 def _document(tree: Tree, source: Source) -> Document | list[Fault]:
     declared = _declared(tree.value)
-    if declared.get("kind") in _LATER:
+    if declared.get("kind") in NOT_YET:
         return [_not_yet(declared["kind"], tree)]
     faults: list[Fault] = []
     envelope = _validated(Envelope, declared, tree, (), faults)
@@ -134,8 +132,8 @@ def _kind(declared: Mapping[str, Any], tree: Tree, faults: list[Fault]) -> Kind 
 
 
 def _unknown_kind(name: str) -> tuple[str, str]:
-    near = nearest(name, (*KINDS, *_LATER))
-    fix = f"{near} is meant? It is not supported yet." if near in _LATER else ""
+    near = nearest(name, (*KINDS, *NOT_YET))
+    fix = f"{near} is meant? It is not supported yet." if near in NOT_YET else ""
     return f"{shown(name)} is not a kind that is known.", fix or did_you_mean(name, KINDS, otherwise=_SUPPORTED)
 
 

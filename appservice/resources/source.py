@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from appservice.errors import Invalid, Problem
@@ -12,16 +12,18 @@ MAX_SHOWN: Final = 10
 _LONGEST_EXCERPT = 60
 _LONGEST_QUOTE = 40
 _LONGEST_CHECK = 200
+_MOST_LINES = 3
 
 _BREAK = re.compile(r"\r\n|\r|\n")
 # libyaml takes U+0085, U+2028 and U+2029 for line breaks and YAML 1.2 does not: refused, so that nobody has to guess.
 _REFUSED = re.compile(r"[^\t\n\r\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
 _SECRET_WORD = re.compile(
-    r"(?:sk-|gh[pousr]_|syt_|xox[a-z]-|AKIA|eyJ)[\w.+/=-]{6,}|(?=[\w+/=-]*\d)(?=[\w+/=-]*[A-Z])[\w+/=-]{32,}"
+    r"://[^/\s]*@|(?:sk-|gh[pousr]_|syt_|xox[a-z]-|AKIA|eyJ)[\w.+/=-]{6,}|(?=[\w+/=-]*\d)(?=[\w+/=-]*[A-Z])[\w+/=-]{32,}"
 )
 _SECRET_KEY = re.compile(r"key|token|secret|passw|credential|authorization", re.IGNORECASE)
 
 FieldPath = tuple[str | int, ...]
+DROPPED: Final = -1  # in a path: a key that is no text, and what belongs to it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,21 +66,43 @@ class Source:
     def excerpt(self, mark: Mark) -> str:
         """Show a line with a caret below; '' when it is too long for a phone or may hold a secret."""
         line = self.lines[mark.line - 1] if mark.line <= len(self.lines) else ""
-        if not line.strip() or len(line) > _LONGEST_EXCERPT or "\t" in line or may_be_secret(line):
+        if not line.strip() or len(line) > _LONGEST_EXCERPT or not line.isprintable() or may_be_secret(line):
             return ""
         length = max(1, min(mark.length, len(line) - mark.column))
         number = f"{mark.line} | "
         return f"{number}{line}\n{'| ':>{len(number)}}{' ' * mark.column}{'^' * length}"
 
     def invalid(self, faults: Iterable[Fault]) -> Invalid:
-        """All faults as one error: by line, each once, the first ten in words and the rest counted."""
+        """All faults as one error: by line, each once, the first ten in words and the rest counted.
+
+        Where there are more than ten, equal ones are told once.
+        """
         ordered = sorted(dict.fromkeys(faults), key=_position)
-        problems = [self.problem(fault) for fault in ordered[:MAX_SHOWN]]
-        more = len(ordered) - len(problems)
+        groups = _grouped(ordered) if len(ordered) > MAX_SHOWN else [[fault] for fault in ordered]
+        problems = [self.problem(_told_once(group)) for group in groups[:MAX_SHOWN]]
+        more = sum(len(group) for group in groups[MAX_SHOWN:])
         if more:
             problems.append(Problem(what=f"And {more} more {'problem' if more == 1 else 'problems'} in {self.name}."))
         count = "1 problem" if len(ordered) == 1 else f"{len(ordered)} problems"
         return Invalid(f"{self.name} has {count}.", problems=problems)
+
+
+def _grouped(faults: Iterable[Fault]) -> list[list[Fault]]:
+    groups: dict[tuple[str, str], list[Fault]] = {}
+    for fault in faults:
+        groups.setdefault((fault.what, fault.fix), []).append(fault)
+    return list(groups.values())
+
+
+def _told_once(group: list[Fault]) -> Fault:
+    """The first of equal faults, naming the lines of the next ones."""
+    first, *others = group
+    lines = [str(line) for line in dict.fromkeys(fault.mark.line for fault in others if fault.mark)]
+    if not lines:
+        return first
+    named = ", ".join(lines[:_MOST_LINES]) + (f" and {len(lines) - _MOST_LINES} more" if lines[_MOST_LINES:] else "")
+    again = f"The same on {'line' if len(lines) == 1 else 'lines'} {named}."
+    return replace(first, fix=f"{first.fix} {again}".lstrip())
 
 
 def _position(fault: Fault) -> tuple[int, int]:
@@ -90,7 +114,7 @@ def decode(data: bytes, *, source: str) -> Source:
     name = _file_name(source)
     if len(data) > MAX_BYTES:
         raise Invalid(
-            f"The file has {len(data) / MAX_BYTES:.1f} MiB; at most 1 MiB is read.",
+            f"The file has {len(data):,} bytes; at most {MAX_BYTES:,} (1 MiB) are read.",
             where=name,
             fix="Split it into several files.",
         )
@@ -138,6 +162,8 @@ def field_text(path: FieldPath) -> str:
     """Write a path as people do: `spec.workers[2].model`."""
     text = ""
     for part in path:
+        if part == DROPPED:
+            break
         if isinstance(part, int):
             text += f"[{part}]"
         elif re.fullmatch(r"\w{1,60}", part):

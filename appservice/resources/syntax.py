@@ -29,6 +29,7 @@ _SAYINGS: Final[tuple[tuple[str, str, str], ...]] = (
     ("expected alphabetic", "A name must follow & or *.", "If the value begins with & or *, put it in quotes."),
     ("expected node content", "A value is missing here.", "Complete it, or remove what is left over."),
 )
+_BLAME_THE_BEGINNING = ("found unexpected", "did not find expected ','", "could not find expected ':'")
 _OTHERWISE = ("This is not valid YAML.", "Check colons, quotes and indentation of this line and the one above.")
 
 
@@ -44,8 +45,9 @@ def explain(error: yaml.YAMLError, source: Source) -> Fault:
             fix="Replace the tab with spaces.",
             mark=mark,
         )
-    if said.startswith("found unexpected") and getattr(error, "context_mark", None):
-        mark = _mark(getattr(error, "context_mark"), source)  # noqa: B009 - yaml's base error does not declare it
+    opened = getattr(error, "context_mark", None)
+    if opened and said.startswith(_BLAME_THE_BEGINNING):
+        mark = _mark(opened, source)
     what, fix = _special(said, line, mark) or _saying(said)
     return Fault(what=what, fix=fix, mark=mark)
 
