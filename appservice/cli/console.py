@@ -2,6 +2,7 @@
 
 import os
 import sys
+from contextlib import suppress
 from typing import TextIO
 
 GREEN, YELLOW, RED, BOLD, DIM = "32", "33", "31", "1", "2"
@@ -13,8 +14,9 @@ def answer(text: str) -> None:
 
 
 def say(text: str) -> None:
-    """Print a line of progress."""
-    print(text, file=sys.stderr, flush=True)
+    """Print a line of progress. A terminal that was closed hears nothing, and the work goes on."""
+    with suppress(OSError):
+        print(text, file=sys.stderr, flush=True)
 
 
 def complain(error: object) -> None:

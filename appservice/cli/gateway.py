@@ -14,7 +14,7 @@ def gateway(data_dir: Path) -> int:
     """Replace this process by the gateway. Envoy inherits no setting and no key from the environment."""
     fixed = EnvoyFixed.from_settings(load(data_dir))
     envoy.prepare(fixed)
-    program, *flags = envoy.command(envoy.find_envoy())
+    program, *flags = envoy.command(fixed)
     os.chdir(fixed.root)
     environment = {name: os.environ[name] for name in _KEPT if name in os.environ}
     os.execve(program, [program, *flags], environment)  # noqa: S606 - a program of ours, no shell

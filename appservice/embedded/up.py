@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,12 +12,13 @@ from typing import Any
 
 from appservice import config
 from appservice.embedded import accounts, probes, upfile
+from appservice.embedded.child import Component
 from appservice.embedded.files import check_disk, disk_is_full, kept_secret, only_one
 from appservice.embedded.site import ClientSite
 from appservice.embedded.supervisor import Supervisor
 from appservice.embedded.waiting import wait_until_registered
 from appservice.embedded.worker_image import WorkerImage
-from appservice.embedded.world import CONTROL_PLANE, World, prepare, settle
+from appservice.embedded.world import CONTROL_PLANE, HOMESERVER, World, prepare, settle
 from appservice.errors import OpsroomError, Unavailable
 
 Say = Callable[[str], None]
@@ -89,31 +90,39 @@ class _Up:
                 beside.push_async_callback(self._site.stop)
                 self._site.begin()
             beside.push_async_callback(self._image.stop)
-            await self._come_up()
-            raise Unavailable(self._why(await self._supervisor.failed()))
+            await _together(self._watch(), self._come_up())
+
+    async def _watch(self) -> None:
+        sentence = await self._supervisor.failed()
+        if disk_is_full(self._wish.data_dir):
+            sentence = f"the disk of {self._wish.data_dir} is full; free some space. {sentence}"
+        raise Unavailable(sentence)
 
     async def _come_up(self) -> None:
-        began, world = monotonic(), self._world
-        await self._start(world.foundations)
-        url = world.settings.homeserver.url
-        if world.shared_secret:
-            await self._make_operator(url)
-        else:
-            await wait_until_registered(world.settings, world.registration, say=self._say)
-        await self._start((world.control_plane,))
-        room = await self._ops_room()
+        """The control plane needs the homeserver to begin with; it waits for gateway and storage by itself."""
+        began, supervisor = monotonic(), self._supervisor
+        first = tuple(one for one in self._world.foundations if one.name == HOMESERVER)
+        rest = tuple(one for one in self._world.foundations if one.name != HOMESERVER)
+        room, _ = await _together(self._matrix_side(first), supervisor.start(rest))
         self._say(f"ops room ready, {monotonic() - began:.1f} s after the start")
-        await self._site.ready()
         self._facts = self._gather(room)
+        self._note()
+        await self._site.ready()
+        self._facts["client"] = self._site.url
         self._note()
         self._greet(self._facts)
         self._image.begin(str(room.get("backend", "")))
 
-    async def _start(self, components: tuple[Any, ...]) -> None:
-        try:
-            await self._supervisor.start(components)
-        except Unavailable as error:
-            raise Unavailable(self._why(str(error))) from error
+    async def _matrix_side(self, homeserver: tuple[Component, ...]) -> dict[str, Any]:
+        """From the homeserver to the ops room."""
+        world = self._world
+        await self._supervisor.start(homeserver)
+        if world.shared_secret:
+            await self._make_operator(world.settings.homeserver.url)
+        else:
+            await wait_until_registered(world.settings, world.registration, say=self._say)
+        await self._supervisor.start((world.control_plane,))
+        return await self._ops_room()
 
     async def _make_operator(self, url: str) -> None:
         world = self._world
@@ -156,14 +165,9 @@ class _Up:
         if self._facts:
             upfile.write(self._wish.data_dir, self._facts, self._supervisor.pids)
 
-    def _why(self, sentence: str) -> str:
-        if disk_is_full(self._wish.data_dir):
-            return f"the disk of {self._wish.data_dir} is full; free some space. {sentence}"
-        return sentence
-
     def _take_signals(self) -> None:
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             loop.add_signal_handler(number, self._signalled)
 
     def _signalled(self) -> None:
@@ -188,3 +192,14 @@ class _Up:
                 self._say(f"agents may still run: {error}")
         await self._supervisor.stop()
         self._say("everything is stopped")
+
+
+async def _together(*work: Coroutine[Any, Any, Any]) -> list[Any]:
+    """Do all of it side by side; the first error ends the rest and is raised as it is."""
+    tasks = [asyncio.create_task(one) for one in work]
+    try:
+        return list(await asyncio.gather(*tasks))
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
