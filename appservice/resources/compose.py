@@ -129,7 +129,7 @@ class _Composer:
         ends = [*(start - 1 for start in self._starts[1:]), len(self._source.lines)]
         for tree in self.trees:
             start, end = next(span for span in zip(self._starts, ends, strict=True) if tree.first_line <= span[1])
-            tree.text = _without_marker(self._source.lines[start - 1 : end])
+            tree.text = _without_marker(self._source.lines[start - 1 : end]) + "\n" * (end < ends[-1])
 
     def _scalar(self, event: Any) -> Any:
         path = self._count(event)
@@ -238,4 +238,4 @@ def _bad_key(value: Any, plain: str | None) -> tuple[str, str]:
 
 def _without_marker(lines: tuple[str, ...]) -> str:
     body = lines[1:] if re.fullmatch(r"---[ \t]*", lines[0]) else lines
-    return "\n".join(body).strip("\n") + "\n"
+    return "\n".join(body)

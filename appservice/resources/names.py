@@ -4,6 +4,8 @@ import re
 import unicodedata
 from typing import Final
 
+from appservice.resources.source import may_be_secret
+
 NAME: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 LONGEST: Final = 63
 # Words that mean somebody else when a person writes `@word` in a room.
@@ -29,5 +31,5 @@ def fault_in_name(name: str, *, reserved: bool = True) -> tuple[str, str] | None
         what = f"The name has {len(name)} characters; at most {LONGEST} are allowed."
     else:
         what = "A name has only lower-case letters a-z, digits and -, and begins and ends with a letter or digit."
-    repair = repaired(name)
+    repair = "" if may_be_secret(name) else repaired(name)
     return what, f"Try `{repair}`." if repair else "Choose another name."

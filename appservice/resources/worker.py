@@ -89,6 +89,8 @@ def _skills(values: tuple[str, ...]) -> tuple[str, ...]:
 
 def _server(value: Any) -> Any:
     """A server given by its name is the same as an object with only that name."""
+    if not isinstance(value, str | dict | McpServer):
+        raise fault("An MCP server is a name, or a map with `name` and `url`.", "Write one of them; quote numbers.")
     return {"name": value} if isinstance(value, str) else value
 
 

@@ -129,6 +129,15 @@ def test_each_document_keeps_its_own_text_with_its_comments() -> None:
     assert (bob.text, bob.line) == (second, 11)
 
 
+@pytest.mark.parametrize("end", ["", "\n", "\n\n\n"])
+@pytest.mark.parametrize("block", ["|", "|-", "|+", ">"])
+def test_the_text_of_a_document_keeps_the_end_of_a_block(block: str, end: str) -> None:
+    file = f"{HEAD}  soul: {block}\n    hello{end}"
+
+    for document in parse(f"{HEAD.replace('alice', 'bob')}---\n{file}".encode(), source="x.yaml"):
+        assert parse(document.text.encode(), source="x.yaml")[0].data == document.data
+
+
 @given(
     st.lists(
         st.dictionaries(st.sampled_from("abc"), st.text("xy z#'\"-:\n", max_size=9), min_size=1), min_size=1, max_size=4
@@ -229,6 +238,7 @@ def test_equal_problems_are_told_once_when_there_are_many() -> None:
     [
         "  apiKey: sk-abcdefgh12345678",
         "  password: hunter2",
+        "  skills: sk-ABCDEFGH12345678",
         "  image: ghp_abcdefghijkl1234 x",
         "  package: https://me:pw@x.org/a",
     ],

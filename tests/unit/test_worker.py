@@ -87,6 +87,8 @@ def test_every_documented_form_of_a_package_is_accepted(package: str) -> None:
         ("  expose: [{port: 80}, {port: 80}]\n", "The port 80 is listed twice."),
         ("  expose: [{port: 80, protocol: tcp}]\n", "Use one of http, grpc."),
         ("  mcpServers: [a, {name: a}]\n", "The MCP server a is listed twice."),
+        ("  mcpServers: [4]\n", "An MCP server is a name, or a map"),
+        ("  mcpServers: [GitHub]\n", "Try `github`."),
         ("  mcpServers: [{url: https://x.org}]\n", "`name` is missing."),
         ("  mcpServers: [{name: a, url: ftp://x.org}]\n", "is not a web address"),
         ("  mcpServers: [{name: a, url: 'https://me:pw@x.org'}]\n", "no place for secrets"),
