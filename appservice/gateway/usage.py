@@ -7,7 +7,7 @@ Segments that were read are deleted, but for the newest, whose name says where t
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ class _Segment:
 
 async def follow(
     log: Path, offset: int, *, reopen: Reopen, rotate_at: int = ROTATE_AT
-) -> AsyncIterator[tuple[int, Usage]]:
+) -> AsyncGenerator[tuple[int, Usage], None]:
     """Endless. Each call with the offset to go on from; asking for the next one says that this one is stored."""
     while True:
         start, data = await asyncio.to_thread(_read, log, offset)
@@ -145,6 +145,10 @@ async def _rotate(log: Path, offset: int, reopen: Reopen, rotate_at: int) -> Non
 
 
 def _rotation_step(log: Path, offset: int, rotate_at: int) -> str:
+    finished = [segment for segment in _segments(log) if segment.path.suffix[1:].isdecimal()]
+    for segment in finished[:-1]:
+        if segment.end <= offset:
+            segment.path.unlink()
     rotating = _rotating(log)
     if rotating.exists():
         if not log.exists():
@@ -155,8 +159,4 @@ def _rotation_step(log: Path, offset: int, rotate_at: int) -> str:
     if log.exists() and log.stat().st_size >= rotate_at:
         log.rename(rotating)
         return "reopen"
-    finished = [segment for segment in _segments(log) if segment.path != log]
-    for segment in finished[:-1]:
-        if segment.end <= offset:
-            segment.path.unlink()
     return ""

@@ -128,8 +128,8 @@ class ScriptedProvider:
 
     async def start(self) -> Self:
         app = web.Application(client_max_size=64 << 20)
-        app.router.add_post("/v1/chat/completions", self._chat)
-        app.router.add_get("/v1/models", self._list)
+        app.router.add_post("/{base:.*}chat/completions", self._chat)  # whatever the base path
+        app.router.add_get("/{base:.*}models", self._list)
         app.router.add_route("*", "/{path:.*}", self._other)
         self._runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
         await self._runner.setup()
