@@ -43,6 +43,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return 1
+    except OSError as error:
+        console.complain(f"{error.filename or 'the system'}: {error.strerror or error}.")
+        return 1
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -111,7 +111,7 @@ async def spawn(component: Component, log: Path) -> Child:
     output = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     try:
         process = await asyncio.create_subprocess_exec(
-            *_bound_to_us(),
+            *bound_to_us(),
             *component.argv,
             cwd=component.cwd,
             env={name: os.environ[name] for name in _PASSED_ON if name in os.environ} | dict(component.environment),
@@ -127,7 +127,7 @@ async def spawn(component: Component, log: Path) -> Child:
     return Child(component, process, log)
 
 
-def _bound_to_us() -> tuple[str, ...]:
-    """The prefix that has the kernel kill the child when we die (Linux). It is tied to the thread that starts it."""
+def bound_to_us() -> tuple[str, ...]:
+    """Return the prefix that has Linux kill the child when we die; it is tied to the thread that starts it."""
     setpriv = shutil.which("setpriv")
     return (setpriv, "--pdeathsig", "KILL", "--") if setpriv else ()

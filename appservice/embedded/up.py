@@ -22,6 +22,7 @@ from appservice.embedded.world import CONTROL_PLANE, HOMESERVER, World, prepare,
 from appservice.errors import OpsroomError, Unavailable
 
 Say = Callable[[str], None]
+Greet = Callable[[dict[str, Any]], None]
 _ROOM_PATIENCE_S = 90.0
 _DRAIN_S = 5.0
 INTERRUPTED = 130
@@ -36,7 +37,7 @@ class Wish:
     web: bool = True
 
 
-async def run(wish: Wish, *, say: Say, greet: Callable[[dict[str, Any]], None]) -> int:
+async def run(wish: Wish, *, say: Say, greet: Greet) -> int:
     """Bring everything up, stay until a signal or until a component dies for good, stop everything in order.
 
     `say` gets lines of progress, `greet` the facts of `up.json` once there is an ops room. Returns an exit code;
@@ -58,7 +59,7 @@ async def run(wish: Wish, *, say: Say, greet: Callable[[dict[str, Any]], None]) 
 
 
 class _Up:
-    def __init__(self, world: World, wish: Wish, say: Say, greet: Callable[[dict[str, Any]], None]) -> None:
+    def __init__(self, world: World, wish: Wish, say: Say, greet: Greet) -> None:
         self._world = world
         self._wish = wish
         self._say = say
@@ -183,15 +184,18 @@ class _Up:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        if CONTROL_PLANE in self._supervisor.pids:
-            try:
-                await probes.ask(
-                    self._world.operator_socket, "POST", "/shutdown", {"agents": "stop"}, patience_s=_DRAIN_S
-                )
-            except OpsroomError as error:
-                self._say(f"agents may still run: {error}")
+        if self._facts:
+            await self._stop_agents()
         await self._supervisor.stop()
         self._say("everything is stopped")
+
+    async def _stop_agents(self) -> None:
+        """Only the control plane knows them."""
+        body = {"agents": "stop"}
+        try:
+            await probes.ask(self._world.operator_socket, "POST", "/shutdown", body, patience_s=_DRAIN_S)
+        except OpsroomError as error:
+            self._say(f"agents may go on until the next start: {error}")
 
 
 async def _together(*work: Coroutine[Any, Any, Any]) -> list[Any]:

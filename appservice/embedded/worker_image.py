@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from appservice.config import Settings
+from appservice.embedded.child import bound_to_us
 
 _AGAIN = "Agents that need it wait for it. Try again with `opsroom image build`."
 
@@ -35,7 +36,7 @@ class WorkerImage:
     async def _build(self) -> None:
         command = ("-m", "appservice.cli", "image", "build", "--if-missing", "--data-dir", str(self._settings.data_dir))
         process = await asyncio.create_subprocess_exec(
-            sys.executable, *command, stdin=DEVNULL, stdout=DEVNULL, stderr=PIPE, start_new_session=True
+            *bound_to_us(), sys.executable, *command, stdin=DEVNULL, stdout=DEVNULL, stderr=PIPE, start_new_session=True
         )
         try:
             await self._repeat(process)
