@@ -12,6 +12,8 @@ import AutoDiscoveryUtils from "matrix-react-sdk/src/utils/AutoDiscoveryUtils";
 import { serveMedia } from "./media";
 import { WebPlatform } from "./platform";
 
+const homeserver = (): any => SdkConfig.get("default_server_config");
+const NO_ENCRYPTION = { "io.element.e2ee": { default: false, force_disable: true } }; // or each room shows a warning
 const query = (text: string): Record<string, string> => Object.fromEntries(new URLSearchParams(text));
 
 /** The screen that the address asks for: `#/room/!id?via=x` */
@@ -24,7 +26,8 @@ function adaptSdk(): void {
     // Our rooms are not encrypted. With encryption on, a second login stops at "Verify this device".
     (MatrixClientPeg as any).initClientCrypto = async () => {};
     // The homeserver is configured: do not look for it at https://SERVER_NAME, which may be a name nobody serves.
-    (AutoDiscovery as any).getRawClientConfig = async () => ({});
+    AutoDiscovery.getRawClientConfig = async () => ({ ...homeserver(), ...NO_ENCRYPTION });
+    AutoDiscovery.findClientConfig = async () => AutoDiscovery.fromDiscoveryConfig(homeserver());
     languageHandler.setMissingEntryGenerator((key: string) => key.split("|", 2)[1] ?? key);
 }
 
@@ -35,9 +38,8 @@ async function setLanguage(): Promise<void> {
 
 /** MatrixChat refuses to start without a server that was looked at. */
 async function validateServer(): Promise<void> {
-    const server = SdkConfig.get("default_server_config") as any;
-    const found = await AutoDiscovery.fromDiscoveryConfig(server);
-    const name = server["m.homeserver"].server_name;
+    const found = await AutoDiscovery.fromDiscoveryConfig(homeserver());
+    const name = homeserver()["m.homeserver"].server_name;
     const valid = await AutoDiscoveryUtils.buildValidatedConfigFromDiscovery(name, found, true, true);
     SdkConfig.add({ validated_server_config: { ...valid, isDefault: true, isNameResolvable: false } });
 }
