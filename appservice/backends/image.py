@@ -20,6 +20,7 @@ import requests
 from docker.errors import APIError, BuildError, ContainerError, DockerException, ImageNotFound
 
 from appservice import __version__
+from appservice.backends import seccomp
 from appservice.errors import Invalid, Unavailable
 from appservice.paths import shipped
 
@@ -110,7 +111,9 @@ def _python_of(client: docker.DockerClient, base: str) -> tuple[str, str, int]:
 
 async def _fill(context: Path, facts: tuple[str, str, int], progress: Progress) -> None:
     version, machine, glibc = facts
-    shutil.copy(shipped("deploy", "images", "worker", "Dockerfile"), context / "Dockerfile")
+    for name in ("Dockerfile", "enter.py"):
+        shutil.copy(shipped("deploy", "images", "worker", name), context / name)
+    (context / "filter").write_bytes(seccomp.program(machine))
     found = importlib.util.find_spec("runtime")
     if found is None or not found.submodule_search_locations:
         raise Unavailable("The native agent is not installed.", fix="Install Opsroom again: `pip install opsroom`.")

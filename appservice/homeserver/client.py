@@ -31,6 +31,7 @@ from appservice.homeserver.registration import Registration
 
 DEVICE = "OPSROOM"
 TRIES = 5
+ERRORS = (MatrixRequestError, MatrixConnectionError, TimeoutError, aiohttp.ClientError)  # what `call` raises
 _CLIENT = "_matrix/client/v3/"
 _TIMEOUT = aiohttp.ClientTimeout(total=60, connect=5)
 
@@ -320,9 +321,11 @@ def quote(text: str) -> str:
 
 def readable(error: Exception, doing: str) -> OpsroomError:
     """A homeserver error as a sentence: what could not be done, and why."""
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
     if isinstance(error, OpsroomError):
         return error
-    if isinstance(error, (MatrixConnectionError, TimeoutError, aiohttp.ClientError)):
+    if isinstance(error, ERRORS[1:]):
         return Unavailable(f"cannot {doing}: the homeserver does not answer", fix="It is tried again by itself.")
     if isinstance(error, MatrixRequestError):
         text = f"cannot {doing}: the homeserver says {error.message or error.errcode or error.http_status}"
@@ -346,4 +349,4 @@ def _passing(error: Exception) -> bool:
 
 def _pause(attempt: int, error: Exception) -> float:
     asked = float(getattr(error, "retry_after_s", 0.0))
-    return max(asked, min(0.1 * 3 ** (attempt - 1), 5.0)) * (1 + random.random() / 4)  # noqa: S311 - jitter
+    return max(asked, min(0.1 * 3.0 ** (attempt - 1), 5.0)) * (1 + random.random() / 4)  # noqa: S311 - jitter

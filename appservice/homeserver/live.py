@@ -10,10 +10,9 @@ from types import TracebackType
 from typing import Any
 
 import structlog
-from mautrix.errors import MatrixConnectionError, MatrixRequestError
 
 from appservice.homeserver import content
-from appservice.homeserver.client import Homeserver
+from appservice.homeserver.client import ERRORS, Homeserver
 
 EDIT_EVERY_S = 1.0
 
@@ -83,6 +82,11 @@ class Live:
         self._text = text
         self._news.set()
 
+    @property
+    def shown(self) -> str:
+        """The text that the room shows now."""
+        return self._shown
+
     async def settle(self) -> str:
         """End the edits; wait for one that is under way. The message's event id, '' when none was sent."""
         self._ending.set()
@@ -128,7 +132,7 @@ class Live:
                 self._edits += 1
                 await self._send(content.edit(full, self.event_id), f"{self._lane}.{self._attempt}e{self._edits}")
             self._shown = text
-        except (MatrixRequestError, MatrixConnectionError, TimeoutError) as error:
+        except ERRORS as error:
             log.warning("edit lost", lane=self._lane, error=type(error).__name__)
 
     async def _send(self, full: Mapping[str, Any], txn_id: str) -> str:

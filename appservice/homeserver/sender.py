@@ -11,9 +11,8 @@ from functools import partial
 from time import time
 
 import structlog
-from mautrix.errors import MatrixConnectionError, MatrixRequestError
 
-from appservice.homeserver.client import Homeserver, is_gone
+from appservice.homeserver.client import ERRORS, Homeserver, is_gone
 from appservice.store import outbox
 from appservice.store.database import Connection, Database
 from appservice.store.outbox import Outgoing
@@ -90,7 +89,7 @@ class Sender:
                 event_id = await self._homeserver.send(
                     item.room_id, item.type, item.content, item.txn_id, user=item.sender
                 )
-            except (MatrixRequestError, MatrixConnectionError, TimeoutError) as error:
+            except ERRORS as error:
                 if is_gone(error) or time() - begun > GIVE_UP_S:
                     return await self._bury(item, error)
                 attempt += 1

@@ -40,6 +40,8 @@ class Engine:
         self._again: set[Key] = set()
         self._tries: dict[Key, int] = {}
         self._news = asyncio.Event()
+        self._open = asyncio.Event()
+        self._open.set()
         self.passes = 0
         self.failures = 0
 
@@ -57,6 +59,10 @@ class Engine:
         """The object itself changed: look now, without any backoff it had earned."""
         self._tries.pop(key, None)
         self.wake(key)
+
+    def pause(self) -> None:
+        """Begin no further pass."""
+        self._open.clear()
 
     def attempts(self, key: Key) -> int:
         """Failed passes in a row."""
@@ -82,6 +88,7 @@ class Engine:
     async def _worker(self) -> None:
         while True:
             key = await self._next()
+            await self._open.wait()
             self._busy.add(key)
             try:
                 with structlog.contextvars.bound_contextvars(key=str(key)):

@@ -173,9 +173,7 @@ def _update(item: StreamResponse) -> Update:
 def _of_task(task: Task) -> Update:
     text = "".join(part.text for made in task.artifacts if made.name == ANSWER for part in made.parts)
     end = _ended(task.id, task.status)
-    return Update(
-        task_id=task.id, text=text, whole=bool(text), state=end.state, error=end.error, retry=end.retry
-    )
+    return Update(task_id=task.id, text=text, whole=bool(text), state=end.state, error=end.error, retry=end.retry)
 
 
 def _ended(task_id: str, status: TaskStatus) -> Update:

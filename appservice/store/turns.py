@@ -33,7 +33,6 @@ class Turn:
     question: str
     state: TurnState = "queued"
     attempt: int = 0
-    task_id: str = ""
     answer_event: str = ""
     error: str = ""
     root: str = ""
@@ -97,11 +96,7 @@ async def in_thread(store: Database, room_id: str, thread: str) -> list[Turn]:
 
 async def deliver(db: Connection, turn_id: str, attempt: int) -> bool:
     """Take a queued turn up, as this attempt. False when it was stopped meanwhile."""
-    return await _move(db, turn_id, ("queued", "working"), "state = 'working', attempt = ?, task_id = ''", (attempt,))
-
-
-async def set_task(db: Connection, turn_id: str, task_id: str) -> None:
-    await db.execute("UPDATE turns SET task_id = ? WHERE id = ?", (task_id, turn_id))
+    return await _move(db, turn_id, ("queued", "working"), "state = 'working', attempt = ?", (attempt,))
 
 
 async def set_answer(db: Connection, turn_id: str, event_id: str) -> None:

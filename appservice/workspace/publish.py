@@ -61,6 +61,12 @@ async def publish(objects: Bucket, prefix: str, files: Mapping[str, bytes]) -> b
     return wrote or bool(gone)
 
 
+async def managed(objects: Bucket, prefix: str) -> frozenset[str]:
+    """Paths below the prefix that are the declaration's, not the agent's own work."""
+    there = {stored.key.removeprefix(prefix): stored for stored in await objects.list(prefix)}
+    return await _managed(objects, prefix, there.get(MANIFEST)) | {MANIFEST}
+
+
 async def _managed(objects: Bucket, prefix: str, stored: Stored | None) -> frozenset[str]:
     """Paths of the files that were managed so far. A manifest that is missing or spoiled names none."""
     if stored is None or stored.size > _LARGEST_MANIFEST:

@@ -107,7 +107,6 @@ CREATE TABLE turns (
     question     TEXT NOT NULL,
     state        TEXT NOT NULL CHECK (state IN ('queued', 'working', 'done', 'failed', 'stopped')),
     attempt      INTEGER NOT NULL DEFAULT 0,
-    task_id      TEXT NOT NULL DEFAULT '',
     answer_event TEXT NOT NULL DEFAULT '',
     error        TEXT NOT NULL DEFAULT '',
     root         TEXT NOT NULL,

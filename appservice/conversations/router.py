@@ -1,0 +1,268 @@
+"""From an event in an agent's room to a turn: who is asked, by whom, and what changes or ends a turn.
+
+Each handler returns an Effect: the turn is stored in the same unit that takes the event out of the inbox.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from hashlib import sha256
+from time import time
+
+import structlog
+
+from appservice.conversations.runner import Runner
+from appservice.homeserver import content, events
+from appservice.homeserver.client import Homeserver
+from appservice.homeserver.dispatch import Effect
+from appservice.homeserver.events import Event
+from appservice.homeserver.members import Members, Operators, short
+from appservice.homeserver.sender import Sender
+from appservice.policy.triggers import Asker, may_trigger
+from appservice.store import rooms, turns
+from appservice.store.database import Connection, Database
+from appservice.store.outbox import Outgoing
+from appservice.store.rooms import Room
+from appservice.store.turns import Turn
+
+STOP_KEY = "🛑"
+STOP_WORD = "!stop"
+POLITE_EVERY_S = 3600.0
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Names:
+    """Which users are ours: agents by prefix, the bot by name."""
+
+    bot: str
+    prefix: str
+    server_name: str
+
+    def agent(self, user: str) -> str:
+        """The agent's name, or ''."""
+        start, end = f"@{self.prefix}", f":{self.server_name}"
+        return user[len(start) : -len(end)] if user.startswith(start) and user.endswith(end) else ""
+
+    def user(self, agent: str) -> str:
+        return f"@{self.prefix}{agent}:{self.server_name}"
+
+    def is_ours(self, user: str) -> bool:
+        return user == self.bot or bool(self.agent(user))
+
+
+class Router:
+    def __init__(
+        self,
+        *,
+        store: Database,
+        homeserver: Homeserver,
+        members: Members,
+        operators: Operators,
+        sender: Sender,
+        runner: Runner,
+        names: Names,
+        drifted: Callable[[str], None],
+    ) -> None:
+        self._store = store
+        self._homeserver = homeserver
+        self._members = members
+        self._operators = operators
+        self._sender = sender
+        self._runner = runner
+        self._names = names
+        self._drifted = drifted
+        self._told: dict[tuple[str, str], float] = {}
+
+    async def handle(self, event: Event, room: Room | None) -> Effect | None:
+        """An event of a room that is not the ops room. `room`: what we know of it."""
+        match event.type:
+            case "m.room.message" if event.replaces:
+                return await self._edited(event)
+            case "m.room.message":
+                return await self._message(event, room)
+            case "m.reaction":
+                return await self._reaction(event)
+            case "m.room.redaction":
+                return await self._redacted(event)
+            case "m.room.member":
+                return await self._membership(event, room)
+            case "m.room.encryption" | "m.room.encrypted":
+                return await self._encrypted(event, room)
+        return None
+
+    # -- questions ----------------------------------------------------------------------------------------------
+
+    async def _message(self, event: Event, room: Room | None) -> Effect | None:
+        if event.msgtype not in ("m.text", "m.emote", "m.file", "m.image") or self._names.is_ours(event.sender):
+            return None
+        members = await self._members_of(event, room)
+        if event.body.strip().lower() == STOP_WORD:
+            return await self._stop_word(event)
+        asked = sorted(self._asked(event, room, members))
+        if not asked:
+            return self._seen(event, room)
+        allowed = [agent for agent in asked if await self._may(event, agent)]
+        if not allowed:
+            return self._seen(event, room)
+        new = [self._turn(event, agent) for agent in allowed]
+        for turn in new:
+            self._runner.announce(turn)
+
+        async def write(db: Connection) -> None:
+            for turn in new:
+                await turns.add(db, turn)
+            if room is not None and room.purpose == "direct":
+                await rooms.seen(db, event.room_id, event.id)
+
+        return Effect(write=write, after=partial(self._enqueue, new))
+
+    def _enqueue(self, new: list[Turn]) -> None:
+        for turn in new:
+            self._runner.enqueue(turn)
+
+    def _asked(self, event: Event, room: Room | None, members: Mapping[str, str]) -> set[str]:
+        """Agents this message is for: those it mentions; in a direct room the one who is there."""
+        agents = {user: agent for user in members if (agent := self._names.agent(user))}
+        others = set(members) - set(agents) - {self._names.bot, event.sender}
+        if room is not None and room.purpose == "direct" and len(agents) == 1 and not others:
+            return set(agents.values())
+        return {agents[user] for user in events.mentions(event.content, members) if user in agents}
+
+    async def _may(self, event: Event, agent: str) -> bool:
+        asker = Asker(
+            user=event.sender,
+            is_operator=event.sender in await self._operators.last_known(),
+            in_agents_room=await self._in_agents_room(event.sender, agent),
+        )
+        decision = may_trigger(asker, agent)
+        if not decision.allowed:
+            log.info("trigger denied", sender=event.sender, agent=agent, rule=decision.rule)
+            await self._say_once(event, decision.reason, user=self._names.user(agent))
+        return decision.allowed
+
+    async def _in_agents_room(self, user: str, agent: str) -> bool:
+        for room in await rooms.every(self._store):
+            if room.purpose == "worker" and room.owner == agent:
+                return user in await self._members.of(room.room_id)
+        return False
+
+    def _turn(self, event: Event, agent: str) -> Turn:
+        cause = events.map_of(event.content.get(content.CAUSE))
+        return Turn(
+            id=sha256(f"{event.id} {agent}".encode()).hexdigest()[:16],
+            event_id=event.id,
+            agent=agent,
+            room_id=event.room_id,
+            thread=event.thread or event.id,
+            sender=event.sender,
+            question=event.body,
+            root=events.text_of(cause.get("root")) or event.id,
+            asked_at=time(),
+        )
+
+    # -- what changes or ends a turn ----------------------------------------------------------------------------
+
+    async def _edited(self, event: Event) -> Effect | None:
+        """An edit by the asker changes a question that was not delivered yet; the homeserver lets others edit too."""
+        body = events.text_of(event.new_content.get("body"))
+        asked = [turn for turn in await turns.of_event(self._store, event.replaces) if turn.sender == event.sender]
+        if not asked or not body:
+            return None
+        return Effect(write=lambda db: turns.edit(db, event.replaces, body))
+
+    async def _reaction(self, event: Event) -> Effect | None:
+        target, key = event.reaction
+        if key != STOP_KEY or self._names.is_ours(event.sender):
+            return None
+        return self._stop(await turns.of_event(self._store, target), event.sender)
+
+    async def _stop_word(self, event: Event) -> Effect | None:
+        """`!stop` in a thread ends what runs there, in a room all of it."""
+        found = [
+            turn
+            for turn in await turns.open_turns(self._store)
+            if turn.room_id == event.room_id and event.thread in ("", turn.thread)
+        ]
+        if not found:
+            await self._say_once(event, "Nothing is running here.", user="")
+        return self._stop(found, event.sender)
+
+    async def _redacted(self, event: Event) -> Effect | None:
+        asked = await turns.of_event(self._store, event.redacts)
+        return self._stop([turn for turn in asked if turn.event_id == event.redacts], event.sender)
+
+    def _stop(self, found: list[Turn], by: str) -> Effect | None:
+        ids = [turn.id for turn in found if turn.state in turns.OPEN]
+
+        def after() -> None:
+            for turn_id in ids:
+                self._runner.stop(turn_id, short(by))
+
+        return Effect(after=after) if ids else None
+
+    # -- rooms --------------------------------------------------------------------------------------------------
+
+    async def _membership(self, event: Event, room: Room | None) -> Effect | None:
+        agent = self._names.agent(event.state_key or "")
+        if agent and event.membership == "invite" and room is None and not self._names.is_ours(event.sender):
+            return await self._invited(event, agent)
+        if room is not None and room.purpose == "worker" and event.membership in ("leave", "ban"):
+            return Effect(after=lambda: self._drifted(room.owner))
+        if agent and event.membership in ("leave", "ban") and room is not None and room.purpose == "direct":
+            return Effect(write=lambda db: rooms.remove(db, event.room_id))
+        return None
+
+    async def _invited(self, event: Event, agent: str) -> Effect | None:
+        """A person asks an agent into a room of their own: those who may ask it get it, others a polite no."""
+        user = self._names.user(agent)
+        if not await self._may_invite(event.sender, agent):
+            await self._homeserver.leave(event.room_id, user=user)
+            log.info("invitation declined", agent=agent, sender=event.sender)
+            return None
+        await self._homeserver.join(event.room_id, user=user)
+        self._members.changed(event.room_id)
+        room = Room(room_id=event.room_id, purpose="direct", owner=user, seen=event.id)
+        return Effect(write=lambda db: rooms.put(db, room))
+
+    async def _may_invite(self, sender: str, agent: str) -> bool:
+        asker = Asker(
+            user=sender,
+            is_operator=sender in await self._operators.last_known(),
+            in_agents_room=await self._in_agents_room(sender, agent),
+        )
+        return may_trigger(asker, agent).allowed
+
+    async def _encrypted(self, event: Event, room: Room | None) -> Effect | None:
+        user = room.owner if room is not None and room.purpose == "direct" else ""
+        text = "This room is encrypted, and agents cannot read it. Make a new room without encryption and ask there."
+        await self._say_once(event, text, user=user)
+        return None
+
+    # -- small --------------------------------------------------------------------------------------------------
+
+    def _seen(self, event: Event, room: Room | None) -> Effect | None:
+        if room is None or room.purpose != "direct":
+            return None
+        return Effect(write=lambda db: rooms.seen(db, event.room_id, event.id))
+
+    async def _members_of(self, event: Event, room: Room | None) -> Mapping[str, str]:
+        user = room.owner if room is not None and room.purpose == "direct" else ""
+        return await self._members.of(event.room_id, user=user)
+
+    async def _say_once(self, event: Event, text: str, *, user: str) -> None:
+        """One polite line a sender and room in an hour."""
+        last = self._told.get((event.sender, event.room_id), 0.0)
+        if time() - last < POLITE_EVERY_S:
+            return
+        self._told[event.sender, event.room_id] = time()
+        item = Outgoing(
+            txn_id=f"polite.{event.id}.0",
+            room_id=event.room_id,
+            sender=user or self._names.bot,
+            type="m.room.message",
+            content=content.message(text, thread=event.thread or event.id, reply_to=event.id),
+            cause=event.id,
+        )
+        await self._sender.send(item)

@@ -1,0 +1,103 @@
+"""One command's thread: 👀 on receipt, one message edited while the work goes on, ✅ or ❌ at the end."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from appservice.homeserver import content
+from appservice.homeserver.client import Homeserver
+from appservice.homeserver.events import Event
+from appservice.homeserver.live import Live, Pace
+from appservice.homeserver.sender import Sender
+from appservice.store import commands
+from appservice.store.database import Connection, Database
+from appservice.store.outbox import Outgoing
+
+SEEN, OK, FAILED = "👀", "✅", "❌"
+INLINE = 8_000  # bytes; longer answers become a file
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What a command says at its end. `file`: (name, text) when the answer is long."""
+
+    text: str
+    ok: bool = True
+    file: tuple[str, str] | None = None
+
+
+class Thread:
+    """Answers of one command. `progress` may be called at any rate; `finish` once."""
+
+    def __init__(
+        self, *, store: Database, homeserver: Homeserver, sender: Sender, pace: Pace, bot: str, command: Event
+    ) -> None:
+        self._store = store
+        self._sender = sender
+        self._homeserver = homeserver
+        self._bot = bot
+        self._command = command
+        self._lane = f"command.{command.id}"
+        self.live = Live(homeserver, pace, room_id=command.room_id, sender=bot, lane=self._lane, compose=self._compose)
+
+    @property
+    def progress(self) -> Callable[[str], None]:
+        return self.live.show
+
+    async def seen(self) -> None:
+        await self._sender.send(self._item("seen", "m.reaction", content.reaction(self._command.id, SEEN)))
+
+    async def finish(self, answer: Answer, *, repeated: bool) -> None:
+        """The last word: the message as it stays, the mark, an attachment. `repeated`: an earlier run of this
+        command may have begun its message."""
+        event_id = await self.live.settle()
+        text, file = self._cut(answer)
+        first = self._compose(text)
+        if (repeated or self.live.tried) and not event_id:
+            event_id = await self._sender.send(self._item("0", "m.room.message", first))
+        items = []
+        if not event_id:
+            items.append(self._item("0", "m.room.message", first))
+        elif repeated or text != self.live.shown:
+            items.append(self._item("final", "m.room.message", content.edit(first, event_id)))
+        items.append(self._item("mark", "m.reaction", content.reaction(self._command.id, OK if answer.ok else FAILED)))
+        if file is not None:
+            items.append(self._item("file", "m.room.message", await self._upload(*file)))
+
+        async def unit(db: Connection) -> None:
+            await commands.done(db, self._command.id)
+            for item in items:
+                await self._sender.keep(db, item)
+
+        await self._store.write(unit)
+        for item in items:
+            self._sender.soon(item)
+
+    def _cut(self, answer: Answer) -> tuple[str, tuple[str, str] | None]:
+        if answer.file is not None or len(answer.text.encode()) <= INLINE:
+            return answer.text, answer.file
+        head, _ = content.split(answer.text, 1_000)
+        return head + "\n\n*All of it is in the attached file.*", ("answer.md", answer.text)
+
+    async def _upload(self, name: str, text: str) -> dict[str, Any]:
+        data = text.encode()
+        address = await self._homeserver.upload(data, name=name, mimetype="text/plain")
+        return content.attachment(name, address, len(data), thread=self._root)
+
+    @property
+    def _root(self) -> str:
+        return self._command.thread or self._command.id
+
+    def _compose(self, text: str) -> dict[str, Any]:
+        cause = {"root": self._command.id, "parent": self._command.id, "hop": 0}
+        return content.message(text, thread=self._root, reply_to=self._command.id, cause=cause)
+
+    def _item(self, part: str, type_: str, body: dict[str, Any]) -> Outgoing:
+        return Outgoing(
+            txn_id=f"{self._lane}.{part}",
+            room_id=self._command.room_id,
+            sender=self._bot,
+            type=type_,
+            content=body,
+            cause=self._command.id,
+        )

@@ -1,0 +1,119 @@
+"""The command table: one entry a verb, from which the parser, the help and the documentation are made."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    names: tuple[str, ...]
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def usage(self) -> str:
+        return str(self.options.get("metavar") or self.names[0])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """`summary` is a line, `detail` what else one must know, `examples` can be copied."""
+
+    name: str
+    summary: str
+    examples: tuple[str, ...]
+    arguments: tuple[Argument, ...] = ()
+    aliases: tuple[str, ...] = ()
+    detail: str = ""
+    group: str = "look"
+
+
+def _object(**options: Any) -> Argument:
+    return Argument(("object",), {"metavar": "worker/NAME", **options})
+
+
+_ALL = (
+    Command(
+        name="help",
+        summary="what can be typed here, and how",
+        examples=("!help", "!help apply"),
+        arguments=(Argument(("verb",), {"nargs": "?", "default": ""}),),
+        aliases=("hi", "hello", "commands", "?"),
+    ),
+    Command(
+        name="status",
+        summary="is all well, and if not, what is wrong",
+        examples=("!status",),
+    ),
+    Command(
+        name="apply",
+        summary="make what a YAML document declares",
+        detail="Upload a `.yaml` file, put a fenced block under the command, or reply `!apply` to either. An upload"
+        " without a word is applied too. All documents are checked first; nothing is applied if one is wrong.",
+        examples=("!apply", "!apply\n```yaml\nkind: Worker\n…\n```"),
+        group="change",
+    ),
+    Command(
+        name="get",
+        summary="list objects, or show one",
+        examples=("!get workers", "!get worker/alice -o yaml"),
+        arguments=(
+            Argument(("object",), {"metavar": "KIND[/NAME]", "nargs": "?", "default": "workers"}),
+            Argument(("name",), {"nargs": "?", "default": ""}),
+            Argument(("-o", "--output"), {"choices": ["table", "yaml", "json"], "default": "table"}),
+        ),
+        aliases=("list", "ls"),
+    ),
+    Command(
+        name="describe",
+        summary="all about one object: conditions, turns, usage, what happened",
+        examples=("!describe worker/alice",),
+        arguments=(_object(), Argument(("name",), {"nargs": "?", "default": ""})),
+        aliases=("desc", "show"),
+    ),
+    Command(
+        name="logs",
+        summary="what an agent's process wrote",
+        examples=("!logs alice", "!logs alice --lines 500"),
+        arguments=(_object(), Argument(("-n", "--lines"), {"type": int, "default": 60, "metavar": "N"})),
+        aliases=("log",),
+    ),
+    Command(
+        name="restart",
+        summary="make an agent's sandbox anew; its files stay",
+        examples=("!restart alice",),
+        arguments=(_object(),),
+        group="change",
+    ),
+    Command(
+        name="stop",
+        summary="end what an agent is answering now",
+        detail="In an agent's room `!stop` ends what runs in that room or thread; so does a 🛑 on the question or the"
+        " answer.",
+        examples=("!stop alice",),
+        arguments=(_object(),),
+        group="change",
+    ),
+    Command(
+        name="delete",
+        summary="remove an object and all that was made for it",
+        detail="An agent's files need your word: `--files keep` leaves them in the bucket for a later agent of that"
+        " name, `--files delete` removes them for good.",
+        examples=("!delete worker/alice", "!delete worker/alice --files delete"),
+        arguments=(
+            _object(),
+            Argument(("name",), {"nargs": "?", "default": ""}),
+            Argument(("--files",), {"choices": ["keep", "delete"], "default": ""}),
+        ),
+        aliases=("rm", "remove"),
+        group="change",
+    ),
+    Command(
+        name="doctor",
+        summary="check every component, and say how to mend what fails",
+        examples=("!doctor",),
+    ),
+    Command(name="version", summary="which Opsroom this is", examples=("!version",)),
+)
+
+COMMANDS: Final[Mapping[str, Command]] = {command.name: command for command in _ALL}

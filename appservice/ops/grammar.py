@@ -1,0 +1,74 @@
+"""From what an operator typed to a verb and its arguments: quoting like a shell, forgiving like a phone. Pure."""
+
+import argparse
+import re
+import shlex
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import NoReturn
+
+from appservice.errors import Invalid
+from appservice.ops.commands import COMMANDS, Command
+
+PREFIX = "!"
+_PHONE = str.maketrans({"“": '"', "”": '"', "„": '"', "‘": "'", "’": "'", "\u00a0": " ", "\u202f": " "})
+_DASHES = re.compile(r"(^|\s)[—–](?=\w)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """A command that can be run: its verb's entry and parsed arguments. `rest`: the lines after the first."""
+
+    command: Command
+    arguments: argparse.Namespace
+    rest: str = ""
+
+
+def is_command(text: str) -> bool:
+    """`!` and a letter. `!!!` and `!?` are people talking."""
+    return re.match(rf"\s*{PREFIX}[A-Za-z]", text) is not None
+
+
+def parse(text: str) -> Request:
+    """Read a command with or without its prefix. Raises Invalid: what is wrong, the nearest word, an example."""
+    first, _, rest = text.strip().removeprefix(PREFIX).partition("\n")
+    first = _DASHES.sub(r"\1--", first.translate(_PHONE))
+    try:
+        words = shlex.split(first)
+    except ValueError as error:
+        raise Invalid("a quote is opened and not closed", fix="Close it, or leave it out.") from error
+    if not words:
+        raise Invalid("there is no command here", fix="Try `!help`.")
+    command = find(words[0])
+    return Request(command=command, arguments=_arguments(command, words[1:]), rest=rest)
+
+
+def find(verb: str) -> Command:
+    """The command of that name. Raises Invalid with the nearest ones."""
+    word = verb.lower().removeprefix(PREFIX)
+    for command in COMMANDS.values():
+        if word == command.name or word in command.aliases:
+            return command
+    near = get_close_matches(word, list(COMMANDS), n=3, cutoff=0.5)
+    hint = f"Did you mean {' or '.join(f'`!{name}`' for name in near)}?" if near else "`!help` lists them."
+    raise Invalid(f"`!{word}` is not a command.", fix=hint)
+
+
+def _arguments(command: Command, words: list[str]) -> argparse.Namespace:
+    parser = _Parser(prog=f"!{command.name}", add_help=False, allow_abbrev=False)
+    for argument in command.arguments:
+        parser.add_argument(*argument.names, **argument.options)
+    try:
+        return parser.parse_args(words)
+    except _WrongError as error:
+        raise Invalid(f"{error}.", fix=f"Use it like this: `{command.examples[0]}`") from error
+
+
+class _WrongError(Exception):
+    """What argparse found wrong, in its words."""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        message = message.replace("the following arguments are required:", "it needs")
+        raise _WrongError(message.replace("unrecognized arguments:", "it does not know"))

@@ -1,0 +1,190 @@
+"""How answers look: facts in, Markdown out. The word comes first, the worst row first, and a next step last. Pure."""
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+
+from appservice.errors import OpsroomError, Problem
+from appservice.health import Health
+from appservice.ops.commands import COMMANDS, Command
+from appservice.store.objects import Stored
+from appservice.store.outbox import Outgoing
+from appservice.store.status import Condition, Status
+
+SHOWN_PROBLEMS = 10
+INLINE_LOG = 3_000  # bytes of a log shown in the room
+_LEVELS = {"ok": "ok", "warn": "WARN", "fail": "FAIL"}
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(_cell(cell) for cell in line) + " |" for line in lines)
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def when(at: float, now: float) -> str:
+    """`02:14 UTC (41 min)`, with the day when it is another one."""
+    moment, today = datetime.fromtimestamp(at, UTC), datetime.fromtimestamp(now, UTC)
+    day = "" if moment.date() == today.date() else f"{moment:%d %b} "
+    return f"{day}{moment:%H:%M} UTC ({duration(now - at)})"
+
+
+def duration(seconds: float) -> str:
+    for limit, unit, size in ((90, "s", 1), (90 * 60, "min", 60), (36 * 3600, "h", 3600)):
+        if seconds < limit:
+            return f"{max(seconds, 0) / size:.0f} {unit}"
+    return f"{seconds / 86400:.0f} days"
+
+
+def size(count: int) -> str:
+    return f"{count} B" if count < 1024 else f"{count / 1024:.0f} KB" if count < 2**20 else f"{count / 2**20:.1f} MB"
+
+
+def problems(error: OpsroomError, *, source: str = "") -> str:
+    """An error as the room reads it: one sentence, or a list by line; nothing was changed."""
+    found = error.problems
+    if len(found) == 1 and not found[0].where:
+        return f"{_sentence(found[0].what)} {found[0].fix}".strip()
+    count = f"{len(found)} problem{'s' if len(found) > 1 else ''}"
+    lines = [f"**{source or 'This'} has {count}. Nothing was changed.**", ""]
+    lines += [_problem(problem) for problem in found[:SHOWN_PROBLEMS]]
+    if len(found) > SHOWN_PROBLEMS:
+        lines.append(f"- … and {len(found) - SHOWN_PROBLEMS} more.")
+    return "\n".join(lines)
+
+
+def _problem(problem: Problem) -> str:
+    where = f"**{problem.where}**: " if problem.where else ""
+    return f"- {where}{_sentence(problem.what)} {problem.fix}".rstrip()
+
+
+def _sentence(text: str) -> str:
+    return text if text.rstrip().endswith((".", "?", "!", ":", "`")) else text + "."
+
+
+def help_text() -> str:
+    """Grouped by task; each line can be copied."""
+    look = [command for command in COMMANDS.values() if command.group == "look"]
+    change = [command for command in COMMANDS.values() if command.group == "change"]
+    lines = ["**What you can type here**", ""]
+    lines += [f"- `!{command.name}` — {command.summary}" for command in look]
+    lines += ["", "**What changes things**", ""]
+    lines += [f"- `!{command.name}` — {command.summary}" for command in change]
+    lines += ["", "Or drop a `.yaml` file here. More about one: `!help apply`"]
+    return "\n".join(lines)
+
+
+def help_for(command: Command) -> str:
+    usage = " ".join([f"!{command.name}", *(f"[{argument.usage}]" for argument in command.arguments)])
+    parts = [f"**{usage}**", f"{command.summary[0].upper()}{command.summary[1:]}.", command.detail]
+    examples = "\n".join(f"- `{example}`" for example in command.examples if "\n" not in example)
+    parts += [f"For example:\n\n{examples}" if examples else ""]
+    return "\n\n".join(part for part in parts if part)
+
+
+def checks(found: Sequence[Health]) -> str:
+    """A line a check, the worst first."""
+    order = {"fail": 0, "warn": 1, "ok": 2}
+    bad = [check for check in found if check.level != "ok"]
+    head = "**All is well.**" if not bad else f"**{len(bad)} of {len(found)} checks need you.**"
+    lines = [head, ""]
+    for check in sorted(found, key=lambda check: order[check.level]):
+        fix = f" {check.fix}" if check.fix and check.level != "ok" else ""
+        lines.append(f"- **{_LEVELS[check.level]}** {check.part}: {check.detail}{fix}")
+    return "\n".join(lines)
+
+
+def worker_rows(found: Sequence[tuple[Stored, Status]], now: float) -> list[Sequence[str]]:
+    order = {"Failed": 0, "Pending": 1, "Updating": 1}
+    ranked = sorted(found, key=lambda pair: (order.get(state(*pair), 2), pair[0].name))
+    return [
+        (
+            stored.name,
+            state(stored, status),
+            str(stored.document["spec"].get("model", "")),
+            duration(now - stored.created_at),
+        )
+        for stored, status in ranked
+    ]
+
+
+def state(stored: Stored, status: Status) -> str:
+    if stored.deleting:
+        return "Deleting"
+    return status.phase if status.observed_generation == stored.generation else "Updating"
+
+
+def first_trouble(status: Status) -> Condition | None:
+    """The condition that tells why an object is not ready: a failure before a wait."""
+    bad = [c for c in status.conditions if c.status != "True" and c.type != "FieldsEffective"]
+    return next((c for c in bad if c.reason != "Waiting"), bad[0] if bad else None)
+
+
+def outcome_line(action: str, stored: Stored | None, status: Status) -> str:
+    """One object at the end of an apply: what was done, and "ready" or why not."""
+    if stored is None:
+        return action
+    name = f"`{stored.key}`"
+    if is_settled(stored, status):
+        tail = {"Running": "ready", "Sleeping": "asleep; a mention wakes it", "Stopped": "stopped"}[status.phase]
+    elif (trouble := first_trouble(status)) is not None:
+        tail = f"not ready: {trouble.message or trouble.reason}"
+    else:
+        tail = "on its way"
+    waiting = status.condition("FieldsEffective")
+    note = f" {waiting.message}" if waiting is not None and waiting.status == "False" else ""
+    return f"- {action} {name} — {tail}.{note}"
+
+
+def is_settled(stored: Stored, status: Status) -> bool:
+    current = status.observed_generation == stored.generation
+    return current and not stored.deleting and status.phase in ("Running", "Sleeping", "Stopped")
+
+
+def progress(pairs: Sequence[tuple[Stored | None, Status]]) -> str:
+    """How far an apply is: a line an object, with the steps that are done and the one that is not."""
+    lines = []
+    for stored, status in pairs:
+        if stored is None:
+            continue
+        done = [c.type for c in status.conditions if c.status == "True" and c.type != "FieldsEffective"]
+        trouble = first_trouble(status)
+        if is_settled(stored, status):
+            tail = "ready"
+        elif trouble is not None and trouble.reason != "Waiting":
+            tail = f"{trouble.type}: {trouble.message or trouble.reason}"
+        else:
+            tail = f"working ({len(done)} of 6 steps)" if done else "working"
+        lines.append(f"- `{stored.key}` — {tail}")
+    return "\n".join(lines)
+
+
+def overview(
+    pairs: Sequence[tuple[Stored, Status]],
+    *,
+    checks: Sequence[Health],
+    letters: Sequence[Outgoing],
+    running: int,
+    waiting: int,
+    backend: str,
+    now: float,
+) -> str:
+    """The first line answers "must I get up?"; then what is wrong, worst first; what is well is a count."""
+    bad = [(stored, found) for stored, found in pairs if not is_settled(stored, found)]
+    count = len(bad) + len(checks) + len(letters)
+    well = len(pairs) - len(bad)
+    total = f"{well} of {len(pairs)} agents are well"
+    head = f"**All is well.** {total}." if not count else f"**{count} thing{'s' * (count > 1)} to look at.** {total}."
+    lines = [head, ""]
+    for stored, found in sorted(bad, key=lambda pair: pair[0].changed_at):
+        trouble = first_trouble(found)
+        why = f" {trouble.message or trouble.reason}" if trouble else ""
+        since = f", since {when(trouble.since, now)}" if trouble and trouble.since else ""
+        lines.append(f"- **{state(stored, found).upper()}** `{stored.key}`{since}.{why} More: `!describe {stored.key}`")
+    lines += [f"- **{_LEVELS[check.level]}** {check.part}: {check.detail} {check.fix}".rstrip() for check in checks]
+    lines += [f"- **NOT SENT** to {item.room_id} by {item.sender}: {item.error}. It is kept." for item in letters]
+    awake = sum(found.phase == "Running" for _, found in pairs)
+    lines += ["", f"{awake} awake, {running} turns running, {waiting} events waiting. Agents run with {backend}"]
+    return "\n".join(lines)

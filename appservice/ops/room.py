@@ -1,0 +1,210 @@
+"""The ops room: which events are commands, who may give them, and each command from 👀 to ✅ or ❌.
+
+A command is a row before it is run, and its effect is stored together with its outcome. So after a crash it is run
+again: what had been done is only waited for and reported.
+"""
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+from time import time
+from typing import Any
+
+import structlog
+
+from appservice.errors import OpsroomError
+from appservice.homeserver import content, events
+from appservice.homeserver.client import ERRORS, Homeserver, readable
+from appservice.homeserver.dispatch import Effect
+from appservice.homeserver.events import Event
+from appservice.homeserver.live import Pace
+from appservice.homeserver.members import Members, Operators
+from appservice.homeserver.sender import Sender
+from appservice.ops import grammar, render
+from appservice.ops.answer import Answer, Thread
+from appservice.ops.verbs import Verbs
+from appservice.store import commands, rooms
+from appservice.store.database import Database
+from appservice.store.outbox import Outgoing
+from appservice.store.rooms import Room
+
+YAML_NAMES = (".yaml", ".yml")
+POLITE_EVERY_S = 3600.0
+REFUSAL = "Only operators may use commands: people with power level 100 in the ops room."
+
+log = structlog.get_logger()
+
+
+class OpsRoom:
+    """Owns one task a running command."""
+
+    def __init__(
+        self,
+        *,
+        store: Database,
+        homeserver: Homeserver,
+        members: Members,
+        operators: Operators,
+        sender: Sender,
+        pace: Pace,
+        verbs: Verbs,
+        is_ours: Callable[[str], bool],
+        operators_changed: Callable[[], None],
+    ) -> None:
+        self._store = store
+        self._homeserver = homeserver
+        self._members = members
+        self._operators = operators
+        self._sender = sender
+        self._pace = pace
+        self._verbs = verbs
+        self._is_ours = is_ours
+        self._operators_changed = operators_changed
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._told: dict[str, float] = {}
+
+    async def handle(self, event: Event, room: Room | None) -> Effect | None:
+        """An event of the ops room, of a room with the bot alone, or a mention of the bot anywhere."""
+        if event.type == "m.room.member" and event.state_key == self._homeserver.bot and event.membership == "invite":
+            return await self._invited(event)
+        if event.type in ("m.room.member", "m.room.power_levels") and event.room_id == self._operators.ops_room:
+            return Effect(after=self._operators_changed)
+        if event.type != "m.room.message" or event.replaces or self._is_ours(event.sender):
+            return None
+        if event.msgtype not in ("m.text", "m.file") or not await self.addressed(event, room):
+            return None
+        request = {"event": _raw(event)}
+        return Effect(
+            write=lambda db: commands.accept(db, event.id, event.room_id, event.sender, request, time()),
+            after=partial(self._start, event, repeated=False),
+        )
+
+    async def addressed(self, event: Event, room: Room | None) -> bool:
+        """Whether a message is a command for the bot."""
+        bot = self._homeserver.bot
+        if event.room_id == self._operators.ops_room:
+            return grammar.is_command(event.body) or _is_yaml(event) or self._mentioned(event)
+        if room is not None and room.purpose == "direct" and room.owner == bot:
+            return True
+        return self._mentioned(event)
+
+    async def resume(self) -> int:
+        """Run again what an earlier run left; how many commands."""
+        left = await commands.unfinished(self._store)
+        for command in left:
+            event = events.parse(command.request["event"])
+            if event is not None:
+                self._start(event, repeated=True)
+        return len(left)
+
+    async def close(self) -> None:
+        """Let go; commands are taken up at the next start."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    # -- one command --------------------------------------------------------------------------------------------
+
+    def _start(self, event: Event, *, repeated: bool) -> None:
+        task = asyncio.create_task(self._run(event, repeated=repeated), name=f"command {event.id}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _run(self, event: Event, *, repeated: bool) -> None:
+        with structlog.contextvars.bound_contextvars(event_id=event.id, sender=event.sender):
+            try:
+                if event.sender not in await self._operators.now():
+                    await self._refuse(event)
+                    return
+                await self._obey(event, repeated=repeated)
+            except Exception:
+                log.exception("command broke")
+
+    async def _obey(self, event: Event, *, repeated: bool) -> None:
+        begun = time()
+        thread = Thread(
+            store=self._store,
+            homeserver=self._homeserver,
+            sender=self._sender,
+            pace=self._pace,
+            bot=self._homeserver.bot,
+            command=event,
+        )
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(thread.seen())
+            async with thread.live:
+                answer = await self._answer(event, thread)
+        await thread.finish(answer, repeated=repeated)
+        log.info("command ended", ok=answer.ok, took_ms=round((time() - begun) * 1000))
+
+    async def _answer(self, event: Event, thread: Thread) -> Answer:
+        try:
+            return await self._verbs.run(self._text(event), event, thread.progress)
+        except OpsroomError as error:
+            return Answer(text=render.problems(error), ok=False)
+        except ERRORS as error:
+            return Answer(text=render.problems(readable(error, "do this")), ok=False)
+        except Exception:
+            reference = event.id[1:9]
+            log.exception("command broke", reference=reference)
+            text = f"Something broke on Opsroom's side. Its log has the details under reference `{reference}`."
+            return Answer(text=text, ok=False)
+
+    def _text(self, event: Event) -> str:
+        """The command as typed, without the bot's name before it; an upload without a word is an apply."""
+        if event.is_file and not grammar.is_command(event.body):
+            return "apply"
+        text = event.body.strip()
+        name = self._homeserver.bot[1:].split(":")[0]
+        for start in (self._homeserver.bot, f"@{name}", name, "Opsroom"):
+            if text.lower().startswith(start.lower()) and text[len(start) : len(start) + 1] in ("", " ", ":", ","):
+                return text[len(start) :].lstrip(" :,") or "help"
+        return text or "help"
+
+    async def _refuse(self, event: Event) -> None:
+        """One polite line a person and hour."""
+        if time() - self._told.get(event.sender, 0.0) > POLITE_EVERY_S:
+            self._told[event.sender] = time()
+            body = content.message(REFUSAL, thread=event.thread or event.id, reply_to=event.id)
+            await self._sender.send(
+                Outgoing(
+                    txn_id=f"command.{event.id}.0",
+                    room_id=event.room_id,
+                    sender=self._homeserver.bot,
+                    type="m.room.message",
+                    content=body,
+                    cause=event.id,
+                )
+            )
+        await self._store.write(lambda db: commands.done(db, event.id))
+        log.info("command refused")
+
+    async def _invited(self, event: Event) -> Effect | None:
+        """An operator may talk to the bot in a room of their own."""
+        bot = self._homeserver.bot
+        if event.sender not in await self._operators.now():
+            await self._homeserver.leave(event.room_id, user=bot)
+            return None
+        await self._homeserver.join(event.room_id, user=bot)
+        self._members.changed(event.room_id)
+        room = Room(room_id=event.room_id, purpose="direct", owner=bot, seen=event.id)
+        return Effect(write=lambda db: rooms.put(db, room))
+
+    def _mentioned(self, event: Event) -> bool:
+        bot = self._homeserver.bot
+        return bot in events.mentions(event.content, {bot: "Opsroom"})
+
+
+def _is_yaml(event: Event) -> bool:
+    return event.is_file and event.filename.lower().endswith(YAML_NAMES)
+
+
+def _raw(event: Event) -> dict[str, Any]:
+    return {
+        "event_id": event.id,
+        "room_id": event.room_id,
+        "type": event.type,
+        "sender": event.sender,
+        "content": dict(event.content),
+        "origin_server_ts": event.ts,
+    }

@@ -1,0 +1,96 @@
+"""The first thing an operator sees: the space, the ops room, a greeting with something to try that works now."""
+
+from collections.abc import Sequence
+
+from appservice.config import Settings
+from appservice.health import Health
+from appservice.homeserver import content
+from appservice.homeserver.avatar import png
+from appservice.homeserver.client import Homeserver
+from appservice.homeserver.sender import Sender
+from appservice.ops import render
+from appservice.paths import shipped
+from appservice.rooms import desired
+from appservice.store import rooms
+from appservice.store.database import Connection, Database
+from appservice.store.outbox import Outgoing
+from appservice.store.rooms import Room
+
+NAME = "Opsroom"
+
+
+async def ensure_bot(homeserver: Homeserver) -> None:
+    """The bot's user with its name and picture."""
+    bot = homeserver.bot
+    await homeserver.ensure_user(bot)
+    profile = await homeserver.profile(bot)
+    if profile.get("displayname") != NAME:
+        await homeserver.set_profile(bot, "displayname", NAME)
+    if not profile.get("avatar_url"):
+        address = await homeserver.upload(png(NAME), name="opsroom.png", mimetype="image/png")
+        await homeserver.set_profile(bot, "avatar_url", address)
+
+
+async def ensure_rooms(store: Database, homeserver: Homeserver, settings: Settings) -> tuple[str, str, bool]:
+    """(space, ops room, whether the ops room is new). Their members and levels are the operators' own business
+    once they exist."""
+    operators = frozenset({settings.operator_id})
+    space, _ = await _ensure(homeserver, desired.space(alias_prefix=settings.alias_prefix, operators=operators))
+    room = desired.ops_room(alias_prefix=settings.alias_prefix, operators=operators, parent=space)
+    ops_room, new = await _ensure(homeserver, room)
+    if await homeserver.state_event(space, "m.space.child", ops_room) is None:
+        link = desired.space_link(settings.server_name)
+        await homeserver.put_state(space, "m.space.child", link | {"suggested": True}, ops_room)
+
+    async def unit(db: Connection) -> None:
+        await rooms.put(db, Room(room_id=space, purpose="space"))
+        await rooms.put(db, Room(room_id=ops_room, purpose="ops"))
+
+    await store.write(unit)
+    return space, ops_room, new
+
+
+async def _ensure(homeserver: Homeserver, room: desired.DesiredRoom) -> tuple[str, bool]:
+    found = await homeserver.resolve(f"#{room.alias}:{homeserver.server_name}")
+    if found is not None:
+        return found, False
+    body = desired.creation(room, server_name=homeserver.server_name)
+    return await homeserver.create_room(body | {"invite": sorted(room.members)}), True
+
+
+async def greet(homeserver: Homeserver, sender: Sender, ops_room: str, checks: Sequence[Health]) -> None:
+    """Say hello once, and pin it."""
+    sent = await sender.send(
+        Outgoing(
+            txn_id=f"welcome.{ops_room}.0",
+            room_id=ops_room,
+            sender=homeserver.bot,
+            type="m.room.message",
+            content=content.message(greeting(checks)),
+            cause=ops_room,
+        )
+    )
+    if sent:
+        await homeserver.put_state(ops_room, "m.room.pinned_events", {"pinned": [sent]})
+
+
+def greeting(checks: Sequence[Health]) -> str:
+    example = "\n".join(
+        line for line in shipped("examples", "alice.yaml").read_text().splitlines() if not line.startswith("#")
+    ).strip()
+    return (
+        "**This room runs your AI agents.** What you type or upload here becomes what runs.\n\n"
+        "1. Type `!help` to see what can be typed.\n"
+        "2. Reply `!apply` to this message, and this agent starts:\n\n"
+        f"```yaml\n{example}\n```\n\n"
+        "3. Open its room `alice` and write `@alice hello`. The answer comes in a thread; a 🛑 stops it.\n\n"
+        f"{_checked(checks)}\n\n"
+        "Only people with power level 100 in this room can change things."
+    )
+
+
+def _checked(checks: Sequence[Health]) -> str:
+    bad = [check for check in checks if check.level != "ok"]
+    if not bad:
+        return f"Checked just now: {', '.join(check.part for check in checks)} are ok."
+    return render.checks(bad) + "\n\nCheck again: `!doctor`"

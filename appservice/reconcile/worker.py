@@ -1,0 +1,385 @@
+"""Make a Worker real: user, room, storage, gateway consumer, workspace, sandbox; each a condition on the object.
+
+    MatrixUser ---> Room
+    Storage -----.
+    Workspace ----+--> Sandbox started ---> Ready
+    Consumer ----'      (created meanwhile)
+
+Deletion is the same pass with nothing wanted, in reverse. Steps look at the world, never at what we remember.
+"""
+
+import asyncio
+import json
+import shutil
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from time import time
+from typing import Any
+
+import structlog
+
+from appservice.backends.door import Door, door
+from appservice.backends.inside import write_token
+from appservice.backends.protocol import Backend, Limits, Sandbox
+from appservice.config import Settings
+from appservice.errors import OpsroomError, Unavailable
+from appservice.gateway.protocol import Gateway, Token
+from appservice.homeserver import avatar
+from appservice.homeserver.client import Homeserver, readable
+from appservice.reconcile.keeper import GatewayKeeper
+from appservice.reconcile.steps import Done, Step, Want, blocked, sandbox_steps, told, wanted
+from appservice.resources.worker import WorkerSpec, pending
+from appservice.rooms import desired, live
+from appservice.rooms.desired import DesiredRoom
+from appservice.runtimes.a2a import Agent
+from appservice.storage.protocol import Access, Objects, Users
+from appservice.store import consumers, meta, objects, rooms, status, turns
+from appservice.store.changes import Changes, Key
+from appservice.store.database import Connection, Database
+from appservice.store.objects import Stored
+from appservice.store.rooms import Room
+from appservice.store.status import Condition, Status
+from appservice.workspace import files, publish, skills
+from appservice.workspace.names import CARD
+
+READY_LIMIT_S = 60.0
+KEPT_FILES = "keep-files:"
+AWAKE = "awake:"
+STEPS = ("MatrixUser", "Room", "Storage", "Workspace", "Consumer", "Sandbox")
+
+log = structlog.get_logger()
+
+
+def prefix(name: str) -> str:
+    """Where an agent's files are in the bucket."""
+    return f"agents/{name}/"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """The rooms everything hangs under, and who operates them, as of now."""
+
+    space: str
+    operators: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class World:
+    """All a Worker is made of."""
+
+    settings: Settings
+    store: Database
+    changes: Changes
+    homeserver: Homeserver
+    backend: Backend
+    gateway: Gateway
+    keeper: GatewayKeeper
+    objects: Objects
+    users: Users
+    image: str
+    place: Callable[[], Awaitable[Place]]
+
+
+class WorkerReconciler:
+    def __init__(self, world: World) -> None:
+        self._w = world
+
+    async def reconcile(self, key: Key) -> float | None:
+        """One pass; seconds until the next look, None for "when woken". Raises the first step's error."""
+        stored = await objects.get(self._w.store, key)
+        if stored is None:
+            return None
+        if stored.deleting:
+            await self._tear_down(stored)
+            return None
+        if not stored.finalizers:
+            await self._w.store.write(lambda db: objects.add_finalizer(db, key))
+        return await self._build(stored)
+
+    # -- up -----------------------------------------------------------------------------------------------------
+
+    async def _build(self, stored: Stored) -> float | None:
+        spec = WorkerSpec.model_validate(stored.document["spec"])
+        old = await status.get(self._w.store, stored.key)
+        awake_until = await self._awake_until(stored.name)
+        want = wanted(spec.state, awake=awake_until > time())
+        await self._progress(stored, old)
+        facts: dict[str, Any] = {"matrixUserID": self._user(stored.name), "want": want.value}
+        conditions, errors = await self._steps(stored, spec, want, facts)
+        ready = all(condition.status == "True" for condition in conditions)
+        conditions.append(_effective(spec))
+        fresh = replace(
+            old,
+            phase=_phase(want, ready=ready, failed=bool(errors)),
+            observed_generation=stored.generation,
+            facts=facts,
+        ).with_conditions(tuple(conditions), now=time())
+        await self._save(stored.key, old, fresh)
+        if errors:
+            raise errors[0]
+        return self._next_look(spec, awake_until)
+
+    async def _steps(
+        self, stored: Stored, spec: WorkerSpec, want: Want, facts: dict[str, Any]
+    ) -> tuple[list[Condition], list[OpsroomError]]:
+        name = stored.name
+        sandbox = self._sandbox(stored, spec)
+
+        async def identity() -> list[tuple[Condition, OpsroomError | None]]:
+            user = await told("MatrixUser", lambda: self._ensure_user(name))
+            if user[1]:
+                return [user, (blocked("Room", "the Matrix user"), None)]
+            return [user, await told("Room", lambda: self._ensure_room(name, facts))]
+
+        async with asyncio.TaskGroup() as tasks:
+            made = tasks.create_task(identity())
+            before = [
+                tasks.create_task(told("Storage", lambda: self._ensure_storage(name))),
+                tasks.create_task(told("Workspace", lambda: self._ensure_workspace(stored, spec, facts))),
+                tasks.create_task(told("Consumer", lambda: self._ensure_consumer(name))),
+            ]
+            created = tasks.create_task(told("Sandbox", lambda: self._prepare_sandbox(sandbox, want)))
+        found = [*made.result(), *(task.result() for task in before)]
+        failed = [condition.type for condition, error in found[2:] if error]
+        last = created.result()
+        if last[1] is None and not failed:
+            first_took = last[0].took_s
+            last = await told("Sandbox", lambda: self._run_sandbox(sandbox, want, facts))
+            last = (replace(last[0], took_s=last[0].took_s + first_took), last[1])
+        elif last[1] is None:
+            last = (blocked("Sandbox", " and ".join(failed).lower()), None)
+        found.append(last)
+        return [condition for condition, _ in found], [error for _, error in found if error]
+
+    async def _ensure_user(self, name: str) -> Done:
+        user, server = self._user(name), self._w.homeserver
+        display = f"{name} (agent)"
+        try:
+            profile = await server.profile(user)
+            if profile.get("displayname") != display or not profile.get("avatar_url"):
+                await server.ensure_user(user)
+                async with asyncio.TaskGroup() as tasks:
+                    tasks.create_task(server.set_profile(user, "displayname", display))
+                    tasks.create_task(self._paint(user, name))
+        except Exception as error:
+            raise readable(error, f"make the Matrix user {user}") from error
+        return Done("Registered", user)
+
+    async def _paint(self, user: str, name: str) -> None:
+        picture = avatar.png(name)
+        address = await self._w.homeserver.upload(picture, name=f"{name}.png", mimetype="image/png", user=user)
+        await self._w.homeserver.set_profile(user, "avatar_url", address)
+
+    async def _ensure_room(self, name: str, facts: dict[str, Any]) -> Done:
+        user = self._user(name)
+        try:
+            room_id, _ = await live.ensure(self._w.homeserver, await self._room(name), agents=frozenset({user}))
+        except Exception as error:
+            raise readable(error, f"make the room of {name}") from error
+        facts["roomID"] = room_id
+        if await rooms.get(self._w.store, room_id) is None:
+            room = Room(room_id=room_id, purpose="worker", owner=name)
+            await self._w.store.write(lambda db: rooms.put(db, room))
+        return Done("Joined", room_id)
+
+    async def _ensure_storage(self, name: str) -> Done:
+        await self._w.objects.ensure_bucket()
+        await self._w.users.ensure(name, Access(write=(prefix(name),)))
+        return Done("Granted", f"{self._w.objects.bucket}/{prefix(name)}")
+
+    async def _ensure_workspace(self, stored: Stored, spec: WorkerSpec, facts: dict[str, Any]) -> Done:
+        await self._w.objects.ensure_bucket()
+        chosen = skills.chosen(spec.skills)
+        wanted_files = files.workspace(
+            name=stored.name,
+            display_name=stored.name,
+            model=spec.model,
+            identity=spec.identity,
+            soul=spec.soul,
+            agents=spec.agents,
+            skills=chosen,
+            user_id=self._user(stored.name),
+            room=stored.name,
+        )
+        await publish.publish(self._w.objects, prefix(stored.name), wanted_files)
+        facts["workspace"] = json.loads(wanted_files[CARD])["revision"]
+        return Done("Published", f"{len(wanted_files)} files")
+
+    async def _ensure_consumer(self, name: str) -> Done:
+        """A token that lives for at least half its time, and a gateway that knows the consumer."""
+        where = door(self._w.settings, name)
+        ttl = self._w.settings.gateway.token_ttl_s
+        token = await self._token(where, name)
+        if token is None or token.expires_at - time() < ttl / 2:
+            fresh = self._w.gateway.issue(name, now=int(time()), ttl_s=ttl)
+            await self._w.store.write(lambda db: consumers.issued(db, fresh.jti, name, fresh.expires_at))
+            await write_token(where.secrets_dir, fresh.text)
+        await self._w.keeper.sync()
+        return Done("Known", f"{self._w.gateway.name} gateway")
+
+    async def _token(self, where: Door, name: str) -> Token | None:
+        try:
+            text = await asyncio.to_thread(where.token.read_text)
+            token = self._w.gateway.read(text)
+        except (OSError, OpsroomError):
+            return None
+        if token.consumer != name or await consumers.is_revoked(self._w.store, token.jti):
+            return None
+        return token
+
+    async def _prepare_sandbox(self, sandbox: Sandbox, want: Want) -> Done:
+        if want is Want.RUNNING:
+            await self._w.backend.ensure_image(sandbox.image)
+            have = await self._w.backend.observe(sandbox.name)
+            if Step.CREATE in sandbox_steps(want, sandbox.spec_hash, have):
+                await self._w.backend.create(sandbox)
+        return Done("Prepared")
+
+    async def _run_sandbox(self, sandbox: Sandbox, want: Want, facts: dict[str, Any]) -> Done:
+        backend = self._w.backend
+        have = await backend.observe(sandbox.name)
+        for step in sandbox_steps(want, sandbox.spec_hash, have):
+            match step:
+                case Step.CREATE:
+                    await backend.create(sandbox)
+                case Step.START:
+                    await backend.start(sandbox.name)
+                case Step.STOP:
+                    await backend.stop(sandbox.name)
+                case Step.REMOVE:
+                    await backend.remove(sandbox.name)
+        facts["container"] = (await backend.observe(sandbox.name)).id
+        if want is Want.STOPPED:
+            return Done("Asleep", "Asleep; a mention wakes it.")
+        if want is Want.ABSENT:
+            return Done("Stopped", "Stopped, as declared; nothing wakes it.")
+        await self._until_ready(sandbox)
+        return Done("Ready", f"Answers in its {backend.name} sandbox.")
+
+    async def _until_ready(self, sandbox: Sandbox) -> None:
+        agent = Agent(door(self._w.settings, sandbox.name).socket)
+        deadline = time() + READY_LIMIT_S
+        while await agent.ready() is None:
+            have = await self._w.backend.observe(sandbox.name)
+            if have.state != "running":
+                raise Unavailable(
+                    f"{sandbox.name} ended while it started: {have.detail or have.state}",
+                    fix=f"See why with `!logs {sandbox.name}`; it is started again by itself.",
+                )
+            if time() > deadline:
+                raise Unavailable(
+                    f"{sandbox.name} runs but does not answer after {READY_LIMIT_S:.0f} s",
+                    fix=f"See why with `!logs {sandbox.name}`.",
+                )
+            await asyncio.sleep(0.05)
+
+    # -- down ---------------------------------------------------------------------------------------------------
+
+    async def _tear_down(self, stored: Stored) -> None:
+        """Undo in reverse. A step that fails stops here; the next pass begins again, and each step is repeatable."""
+        name = stored.name
+        where = door(self._w.settings, name)
+        await self._w.backend.remove(name)
+        await self._w.store.write(lambda db: consumers.revoke(db, name))
+        await self._w.keeper.sync()
+        await self._w.users.delete(name)
+        if not await meta.get(self._w.store, KEPT_FILES + name):
+            stored_files = await self._w.objects.list(prefix(name))
+            await self._w.objects.delete([item.key for item in stored_files])
+        await asyncio.to_thread(_remove_folders, where)
+        try:
+            await live.dissolve(self._w.homeserver, await self._room(name), agents=frozenset({self._user(name)}))
+            for room_id in await self._w.homeserver.joined_rooms(user=self._user(name)):
+                await self._w.homeserver.leave(room_id, user=self._user(name))
+        except Exception as error:
+            raise readable(error, f"end the room of {name}") from error
+
+        async def forget(db: Connection) -> None:
+            await objects.forget(db, stored.key)
+            await meta.put(db, KEPT_FILES + name, "")
+            for room in await rooms.every(self._w.store):
+                if room.owner in (name, self._user(name)):
+                    await rooms.remove(db, room.room_id)
+
+        await self._w.store.write(forget)
+        self._w.changes.publish(stored.key)
+        log.info("worker gone", worker=name)
+
+    # -- small --------------------------------------------------------------------------------------------------
+
+    def _user(self, name: str) -> str:
+        return f"@{self._w.settings.user_prefix}{name}:{self._w.settings.server_name}"
+
+    async def _room(self, name: str) -> DesiredRoom:
+        place = await self._w.place()
+        return desired.worker_room(
+            name,
+            alias_prefix=self._w.settings.alias_prefix,
+            agent=self._user(name),
+            operators=place.operators,
+            parent=place.space,
+        )
+
+    def _sandbox(self, stored: Stored, spec: WorkerSpec) -> Sandbox:
+        where = door(self._w.settings, stored.name)
+        agents = self._w.settings.agents
+        return Sandbox(
+            name=stored.name,
+            image=spec.image or self._w.image,
+            gateway_dir=where.gateway_dir,
+            agent_dir=where.agent_dir,
+            secrets_dir=where.secrets_dir,
+            limits=Limits(memory_bytes=agents.memory_mb * 2**20, cpus=agents.cpus, pids=agents.pids),
+            revision=stored.restart,
+        )
+
+    async def _awake_until(self, name: str) -> float:
+        """Until when a sleeping agent is needed: while it has turns, and a while after."""
+        if any(turn.agent == name for turn in await turns.open_turns(self._w.store)):
+            return time() + self._w.settings.agents.awake_s
+        return float(await meta.get(self._w.store, AWAKE + name) or 0)
+
+    def _next_look(self, spec: WorkerSpec, awake_until: float) -> float | None:
+        looks = [self._w.settings.gateway.token_ttl_s / 3]
+        if spec.state == "Sleeping" and awake_until > time():
+            looks.append(awake_until - time() + 0.1)
+        return min(looks)
+
+    async def _progress(self, stored: Stored, old: Status) -> None:
+        """Say that work has begun, when there is something new to do."""
+        if old.observed_generation != stored.generation:
+            await self._save(stored.key, old, replace(old, phase="Pending" if not old.conditions else "Updating"))
+
+    async def _save(self, key: Key, old: Status, fresh: Status) -> None:
+        if status.equal(old, fresh):
+            return
+        now = time()
+
+        async def unit(db: Connection) -> None:
+            await status.put(db, key, fresh)
+            for condition in fresh.conditions:
+                before = old.condition(condition.type)
+                if before is None or (before.status, before.reason) != (condition.status, condition.reason):
+                    await status.record(db, key, f"{condition.type}{condition.reason}", condition.message, now=now)
+
+        await self._w.store.write(unit)
+        self._w.changes.publish(key)
+
+
+def _phase(want: Want, *, ready: bool, failed: bool) -> str:
+    if failed:
+        return "Failed"
+    return want.value if ready else "Pending"
+
+
+def _effective(spec: WorkerSpec) -> Condition:
+    waiting = pending(spec)
+    if not waiting:
+        return Condition(type="FieldsEffective", status="True", reason="AllEffective")
+    message = f"Kept, but not yet effective: {', '.join(waiting)}."
+    return Condition(type="FieldsEffective", status="False", reason="NotYetEffective", message=message)
+
+
+def _remove_folders(where: Door) -> None:
+    for folder in (where.agent_dir, where.secrets_dir.parent):
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,38 @@
+"""Numbers for `/metrics`, and the sweep of what nobody can ask for any more."""
+
+from appservice.store import consumers, inbox, outbox
+from appservice.store.database import Connection, Database
+
+DAY_S = 86_400.0
+KEPT_EVENTS_S = 7 * DAY_S
+KEPT_SENDS_S = 2 * DAY_S
+
+_COUNTS = {
+    "opsroom_inbox_open": "SELECT count(*) FROM inbox WHERE done = 0",
+    "opsroom_outbox_pending": "SELECT count(*) FROM outbox WHERE state = 'pending'",
+    "opsroom_outbox_dead": "SELECT count(*) FROM outbox WHERE state = 'dead'",
+    "opsroom_turns_open": "SELECT count(*) FROM turns WHERE state IN ('queued', 'working')",
+    "opsroom_turns_done": "SELECT count(*) FROM turns WHERE state = 'done'",
+    "opsroom_turns_failed": "SELECT count(*) FROM turns WHERE state = 'failed'",
+    "opsroom_objects": "SELECT count(*) FROM resources",
+    "opsroom_objects_ready": "SELECT count(*) FROM status WHERE json_extract(status, '$.phase')"
+    " IN ('Running', 'Sleeping', 'Stopped')",
+    "opsroom_gateway_calls": "SELECT count(*) FROM usage",
+    "opsroom_gateway_tokens_in": "SELECT coalesce(sum(tokens_in), 0) FROM usage",
+    "opsroom_gateway_tokens_out": "SELECT coalesce(sum(tokens_out), 0) FROM usage",
+}
+
+
+async def numbers(store: Database) -> dict[str, float]:
+    found = {}
+    for name, sql in _COUNTS.items():
+        [row] = await store.read(sql)
+        found[name] = float(row[0])
+    return found
+
+
+async def sweep(db: Connection, *, now: float) -> None:
+    """Drop handled events, sent events and expired tokens after their time."""
+    await inbox.forget(db, before=now - KEPT_EVENTS_S)
+    await outbox.forget(db, before=now - KEPT_SENDS_S)
+    await consumers.forget_tokens(db, now=int(now))
