@@ -6,13 +6,18 @@ What its IAM does that one would not expect, and what is done about it:
   before the user, and `ensure` removes every policy but ours from a user it has just made;
 - an agent may make further keys for itself: `retire_keys` and `delete` ask which keys there are;
 - a key takes a moment until it counts: `issue_key` waits for it;
-- refusals may come without a code: the HTTP status decides.
+- refusals may come without a code: the HTTP status decides;
+- every write stores all users again and reads all of them back (seen: 10 ms with 10 users, 0.1 s with 40, 0.6 s with
+  80): what is as it should be is not written, and writes go one after the other, so that none waits for its answer
+  longer than it takes.
 """
 
 import asyncio
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from http import HTTPStatus
+from threading import Lock
 from typing import Any, ParamSpec, TypeVar
 from urllib.parse import unquote
 
@@ -28,6 +33,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 POLICY_NAME = "access"
+_READS = ("Get", "List")
 _KEY_TRIES = 200
 _KEY_PAUSE_S = 0.025
 _MOST_PAGES = 1000
@@ -41,6 +47,7 @@ class IamUsers(Users):
         self._bucket = bucket
         self._installation = installation
         self._threads = Threads("storage-users")
+        self._writing = Lock()
         self._client = http_client(repeatable=False)
 
     async def ensure(self, name: str, access: Access) -> bool:
@@ -148,7 +155,8 @@ class IamUsers(Users):
         raise unreachable(self._server, f"the list of {action} does not end")
 
     def _call(self, action: str, *, accept: HTTPStatus = HTTPStatus.OK, **params: str) -> aws.Answer:
-        answer = aws.call(self._client, self._server, self._server.key, action, **params)
+        with nullcontext() if action.startswith(_READS) else self._writing:
+            answer = aws.call(self._client, self._server, self._server.key, action, **params)
         if answer.ok or answer.status == accept != HTTPStatus.OK:
             return answer
         raise self._translated(answer, action, params.get("UserName", ""))

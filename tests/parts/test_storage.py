@@ -3,7 +3,8 @@
 import asyncio
 import hashlib
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -285,15 +286,38 @@ async def test_a_key_for_a_user_that_is_not_there_is_not_found(world: World) -> 
         await world.users.issue_key("nobody")
 
 
-async def test_only_the_users_of_this_installation_are_named(world: World) -> None:
-    near = [f"{world.installation}{rest}" for rest in ("-b", ".b", "x")]
-    for installation in near:
+@pytest.fixture
+async def stack() -> AsyncIterator[AsyncExitStack]:
+    async with AsyncExitStack() as one:
+        yield one
+
+
+async def test_only_the_users_of_this_installation_are_named(world: World, stack: AsyncExitStack) -> None:
+    for installation in (f"{world.installation}{rest}" for rest in ("-b", ".b", "x")):
         other = IamUsers(world.storage.server, bucket=BUCKET, installation=installation)
+        stack.push_async_callback(other.close)
+        stack.push_async_callback(other.delete, "carol")
         await other.ensure("carol", BOB)
-        await other.close()
     await world.users.ensure("alice", ALICE)
     key = await world.users.issue_key("alice")
     assert await world.users.names() == {"alice": (key.key_id,)}
+
+
+async def test_users_made_and_deleted_at_the_same_time_do_not_undo_each_other(world: World) -> None:
+    async def live(number: int) -> MinioObjects:
+        name = f"a{number}"
+        await world.users.ensure(name, Access(write=(f"agents/{name}/",)))
+        fresh = [await world.users.issue_key(name) for _ in range(2)]
+        await world.users.retire_keys(name, keep=[fresh[1].key_id])
+        await world.users.ensure(f"gone-{name}", BOB)
+        await world.users.delete(f"gone-{name}")
+        return world.login(fresh[1])
+
+    logins = await asyncio.gather(*(live(number) for number in range(12)))
+    for number, login in enumerate(logins):
+        await login.put(f"agents/a{number}/x", b"1")
+    found = await world.users.names()
+    assert {name: len(keys) for name, keys in found.items()} == {f"a{number}": 1 for number in range(12)}
 
 
 # When it does not work

@@ -143,7 +143,7 @@ async def storage() -> AsyncIterator[Storage]:
 
 @asynccontextmanager
 async def world_of(storage: Storage) -> AsyncIterator[World]:
-    """Open clients; at the end the bucket is emptied and all are closed."""
+    """Open clients; at the end the bucket is emptied, and users and clients are gone."""
     name = f"test{next(_numbers)}"
     async with AsyncExitStack() as stack:
 
@@ -164,6 +164,8 @@ async def world_of(storage: Storage) -> AsyncIterator[World]:
             login=lambda key: opened(storage.server_as(key)),
         )
         await objects.delete([entry.key for entry in await objects.list("")])
+        for user in await users.names():
+            await users.delete(user)
 
 
 @pytest.fixture
