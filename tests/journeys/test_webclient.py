@@ -197,6 +197,26 @@ async def test_the_client_offers_no_calls_and_asks_nobody_else(room: Room) -> No
     assert room.client.complaints == []
 
 
+async def test_the_login_page_says_whose_it_is_and_asks_for_no_server(chromium: Browser, client_url: str) -> None:
+    async with Client(chromium, client_url) as client:
+        await client.page.goto(client_url)
+        await expect(client.page.locator(".mx_AuthHeaderLogo")).to_contain_text("Opsroom", timeout=30_000)
+        await expect(client.page.locator(".mx_AuthFooter")).to_contain_text("AGPL-3.0")
+        await expect(client.page.get_by_role("button", name="Edit")).to_have_count(0)
+        await client.screenshot("web-login")
+
+
+async def test_the_settings_open(room: Room) -> None:
+    page = room.client.page
+    await page.get_by_role("button", name="User menu").click()
+    await page.get_by_role("menuitem", name="All settings").click()
+    dialog = page.locator(".mx_UserSettingsDialog")
+    for tab in ("Sessions", "Appearance", "Preferences"):
+        await dialog.get_by_role("tab", name=tab).click()
+        await expect(dialog.locator(".mx_SettingsTab")).to_be_visible()
+    assert room.client.complaints == []
+
+
 async def test_colours_follow_the_system(chromium: Browser, client_url: str, synapse: Synapse) -> None:
     person = await synapse.person(f"night-{token_hex(3)}")
     async with Client(chromium, client_url, colors="dark") as client:

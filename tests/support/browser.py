@@ -6,7 +6,7 @@ import re
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import pytest
 import pytest_asyncio
@@ -33,13 +33,16 @@ _SEARCH_MS = 1_000
 
 def chromium_path() -> str:
     """Find the browser; without one, skip the test, or fail it in CI."""
-    for name in _BROWSERS:
-        if path := shutil.which(name):
-            return path
-    sentence = "No Chromium on this machine: install Debian's `chromium` and `fonts-noto-color-emoji`."
+    path = next(filter(None, map(shutil.which, _BROWSERS)), None)
+    if path is None:
+        _leave_out("No Chromium on this machine: install Debian's `chromium` and `fonts-noto-color-emoji`.")
+    return path
+
+
+def _leave_out(why: str) -> NoReturn:
     if os.environ.get("CI"):
-        pytest.fail(sentence)
-    pytest.skip(sentence)
+        pytest.fail(why)
+    pytest.skip(why)
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
@@ -55,6 +58,9 @@ async def chromium() -> AsyncIterator[Browser]:
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def client_dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The built web client; built now when it is not current."""
+    for tool in ("node", "npm"):
+        if not shutil.which(tool):
+            _leave_out(f"No `{tool}` on this machine: the web client cannot be built.")
     return await webclient.build(webclient.dist_folder(tmp_path_factory.mktemp("web")), progress=print)
 
 
