@@ -12,7 +12,7 @@ from pathlib import PurePosixPath
 from typing import Protocol
 
 from appservice.errors import NotFound
-from appservice.workspace.names import CARD, MANIFEST, is_plain
+from appservice.workspace.names import CARD, MANIFEST
 
 _LARGEST_MANIFEST = 1024 * 1024
 _TYPES = {".md": "text/markdown; charset=utf-8", ".json": "application/json"}
@@ -50,7 +50,7 @@ async def publish(objects: Bucket, prefix: str, files: Mapping[str, bytes]) -> b
     """
     there = {stored.key.removeprefix(prefix): stored for stored in await objects.list(prefix)}
     before = await _managed(objects, prefix, there.get(MANIFEST))
-    gone = sorted((before & there.keys()) - files.keys())
+    gone = sorted((before & there.keys()) - files.keys())  # so a path that leads elsewhere can never be deleted
     covering, final = _manifest({*files, *gone}), _manifest(files)
     wrote = await _put_if_other(objects, prefix, MANIFEST, covering, there)
     for path in sorted(files, key=lambda path: (path == CARD, path)):
@@ -77,7 +77,7 @@ async def _managed(objects: Bucket, prefix: str, stored: Stored | None) -> froze
     except (NotFound, ValueError, TypeError, KeyError, RecursionError):
         return frozenset()
     named = listed if isinstance(listed, list) else []
-    return frozenset(path for path in named if isinstance(path, str) and is_plain(path) and path != MANIFEST)
+    return frozenset(path for path in named if isinstance(path, str) and path != MANIFEST)
 
 
 async def _put_if_other(objects: Bucket, prefix: str, path: str, data: bytes, there: Mapping[str, Stored]) -> bool:

@@ -10,6 +10,7 @@ from appservice.storage.objects import MinioObjects
 from appservice.storage.protocol import Access, Objects, StoredObject
 from appservice.workspace.files import workspace
 from appservice.workspace.names import CARD, MANIFEST
+from appservice.workspace.publish import managed as managed_paths
 from appservice.workspace.publish import publish
 from appservice.workspace.skills import builtin, chosen
 from tests.support.storage import World
@@ -155,3 +156,10 @@ async def test_a_later_key_of_the_agent_reads_what_an_earlier_one_wrote_and_what
     second = await world.users.issue_key("alice")
     await world.users.retire_keys("alice", keep=[second.key_id])
     assert await stored(world.login(second)) == managed(given()) | {"notes/index.md": b"- kept"}
+
+
+async def test_what_is_managed_is_told_from_the_agents_own_work(world: World) -> None:
+    files = given()
+    await published(world, files)
+    await world.objects.put(f"{PREFIX}reports/own.md", b"x")
+    assert await managed_paths(world.objects, PREFIX) == managed(files).keys()
