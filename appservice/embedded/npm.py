@@ -11,7 +11,7 @@ from appservice.errors import Unavailable
 
 _NODE_NEEDED = (20, 11)
 _QUIT_S = 5.0
-_MEND_NODE = "Install Node.js 20.11 or newer with npm and start again; until then any other Matrix client works."
+_MEND_NODE = "Install Node.js 20.11 or newer with npm, then start again."
 # What a build may know of our environment: no key of ours is among it.
 _PASSED_ON = {"PATH", "HOME", "USER", "LANG", "TMPDIR", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "NPM_TOKEN"}
 _PASSED_ON_PREFIXES = ("NPM_CONFIG_", "NODE_", "SSL_CERT_", "XDG_")
