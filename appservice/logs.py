@@ -56,5 +56,6 @@ def configure(level: str) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(_LEVELS[level])
-    for noisy in ("httpx", "httpcore", "a2a", "docker", "urllib3", "aiohttp.access", "asyncio"):
+    logging.getLogger("urllib3").setLevel(logging.ERROR)  # its retries are bounded, and told once they fail
+    for noisy in ("httpx", "httpcore", "a2a", "docker", "aiohttp.access", "asyncio"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

@@ -66,9 +66,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_data_dir(_verb(verbs, "gateway", _gateway, "run the gateway alone, as a service does"))
     image = _verb(verbs, "image", _image, "build the agents' container image")
     image.add_argument("action", choices=["build"])
-    image.add_argument(
-        "--base-image", default="", help="any Debian or Python image; default: made from Debian packages"
-    )
+    _add_data_dir(image)
+    image.add_argument("--if-missing", action="store_true", help="only when it is not there")
+    image.add_argument("--base", metavar="IMAGE", help="any Debian with Python; default: one that can be had here")
     _verb(verbs, "version", _version, "print the version")
     return parser
 

@@ -266,7 +266,7 @@ def _remote(name: str, url: SplitResult, fixed: EnvoyFixed) -> Json:
     cluster = _cluster(name, {"socket_address": {"address": host, "port_value": port}})
     if not _is_address(host):
         # Logical: an answer of DNS that changed never drains running streams.
-        cluster |= {"type": "LOGICAL_DNS", "dns_lookup_family": "V4_PREFERRED"}
+        cluster |= {"type": "LOGICAL_DNS", "dns_lookup_family": "V4_PREFERRED", **_PATIENCE_WITH_DNS}
     if url.scheme == "https":
         cluster["transport_socket"] = _tls(host, fixed.ca_file)
     return cluster
@@ -299,6 +299,20 @@ def _is_address(host: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+# A name server that is silent must not hold up the start, or a change, for minutes.
+_PATIENCE_WITH_DNS: Json = {
+    "wait_for_warm_on_init": False,
+    "typed_dns_resolver_config": {
+        "name": "envoy.network.dns_resolver.cares",
+        "typed_config": {
+            "@type": TYPE + "extensions.network.dns_resolver.cares.v3.CaresDnsResolverConfig",
+            "query_timeout_seconds": 2,
+            "query_tries": 2,
+        },
+    },
+}
 
 
 def _tls(host: str, ca_file: str) -> Json:

@@ -111,6 +111,16 @@ class Homeserver:
                 await asyncio.sleep(_pause(attempt, error))
         raise AssertionError("unreachable")
 
+    async def find(self, path: str, *, user: str = "") -> Mapping[str, Any] | None:
+        """GET something that may not be there. Synapse has several error codes for that, and one status."""
+        try:
+            found = await self.call("GET", path, user=user)
+        except MatrixRequestError as error:
+            if error.http_status != 404:
+                raise
+            return None
+        return events.map_of(found)
+
     # -- users --------------------------------------------------------------------------------------------------
 
     async def ensure_user(self, user: str) -> bool:
@@ -128,10 +138,7 @@ class Homeserver:
         return new
 
     async def profile(self, user: str) -> Mapping[str, str]:
-        try:
-            found = await self.call("GET", f"profile/{quote(user)}", user=user)
-        except MNotFound:
-            return {}
+        found = await self.find(f"profile/{quote(user)}") or {}
         return {key: value for key, value in found.items() if isinstance(value, str)}
 
     async def set_profile(self, user: str, field: str, value: str) -> None:
@@ -152,11 +159,8 @@ class Homeserver:
         return str(made["room_id"])
 
     async def resolve(self, alias: str) -> str | None:
-        try:
-            found = await self.call("GET", f"directory/room/{quote(alias)}")
-        except MNotFound:
-            return None
-        return str(found["room_id"])
+        found = await self.find(f"directory/room/{quote(alias)}")
+        return str(found["room_id"]) if found else None
 
     async def set_alias(self, alias: str, room_id: str) -> None:
         await self.call("PUT", f"directory/room/{quote(alias)}", {"room_id": room_id})
@@ -174,11 +178,7 @@ class Homeserver:
     async def state_event(
         self, room_id: str, type_: str, state_key: str = "", *, user: str = ""
     ) -> Mapping[str, Any] | None:
-        try:
-            found = await self.call("GET", f"rooms/{quote(room_id)}/state/{type_}/{quote(state_key)}", user=user)
-        except MNotFound:
-            return None
-        return found if isinstance(found, Mapping) else None
+        return await self.find(f"rooms/{quote(room_id)}/state/{type_}/{quote(state_key)}", user=user)
 
     async def put_state(
         self, room_id: str, type_: str, content: Mapping[str, Any], state_key: str = "", *, user: str = ""
@@ -236,11 +236,7 @@ class Homeserver:
         return str(sent["event_id"])
 
     async def event(self, room_id: str, event_id: str, *, user: str = "") -> Mapping[str, Any] | None:
-        try:
-            found = await self.call("GET", f"rooms/{quote(room_id)}/event/{quote(event_id)}", user=user)
-        except (MNotFound, MForbidden):
-            return None
-        return found if isinstance(found, Mapping) else None
+        return await self.find(f"rooms/{quote(room_id)}/event/{quote(event_id)}", user=user)
 
     async def typing(self, room_id: str, *, user: str, typing: bool, timeout_ms: int = 30_000) -> None:
         body = {"typing": True, "timeout": timeout_ms} if typing else {"typing": False}

@@ -135,7 +135,7 @@ def outcome_line(action: str, stored: Stored | None, status: Status) -> str:
         tail = "on its way"
     waiting = status.condition("FieldsEffective")
     note = f" {waiting.message}" if waiting is not None and waiting.status == "False" else ""
-    return f"- {action} {name} — {tail}.{note}"
+    return f"- {action} {name} — {tail.rstrip('.')}.{note}".replace("-  ", "- ")
 
 
 def is_settled(stored: Stored, status: Status) -> bool:

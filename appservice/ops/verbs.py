@@ -171,8 +171,7 @@ class Verbs:
         """Wait until what was changed is so, showing how far it is; each object, and "ready" or why not."""
         results = [(Key(kind, name), action) for kind, name, action in outcome["results"]]
         if all(action == "unchanged" for _, action in results):
-            count = f"{len(results)} object{'s are' if len(results) > 1 else ' is'} as declared"
-            return Answer(text=f"No changes. {count}.")
+            return await self._unchanged([key for key, _ in results])
 
         async def settled() -> bool:
             pairs = [await self._pair(key) for key, _ in results]
@@ -184,6 +183,13 @@ class Verbs:
         if not ok:
             lines.append("\nOpsroom goes on trying. See how far it is: `!status`")
         return Answer(text="\n".join(lines), ok=ok)
+
+    async def _unchanged(self, keys: Sequence[Key]) -> Answer:
+        """Nothing new was declared; say so, and what is not as declared yet."""
+        pairs = [await self._pair(key) for key in keys]
+        behind = [pair for pair in pairs if pair[0] is not None and not render.is_settled(pair[0], pair[1])]
+        count = f"{len(keys)} object{'s are' if len(keys) > 1 else ' is'} declared like this already."
+        return Answer(text="\n".join([f"No changes. {count}", *(render.outcome_line("", *pair) for pair in behind)]))
 
     async def _delete(self, event: Event, given: argparse.Namespace, _progress: Progress) -> Answer:
         key = Key(*_reference(given.object, given.name))
