@@ -40,9 +40,7 @@ def prepare(fixed: EnvoyFixed) -> None:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     fixed.socket.parent.mkdir(exist_ok=True)
     fixed.socket.parent.chmod(0o755)  # other users' sandboxes pass through it
-    script = Path(__file__).with_name(layout.SCRIPT).read_bytes()
-    if not _same(fixed.root / layout.SCRIPT, script):
-        files.write(fixed.root / layout.SCRIPT, script)
+    files.write(fixed.root / layout.SCRIPT, Path(__file__).with_name(layout.SCRIPT).read_bytes())
     for path, content in xds.static_files(fixed).items():
         files.write_json(fixed.root, path, content)
     empty = xds.files(GatewayState(), TokenKey.load(fixed.signing_key).jwks(), {}, fixed)
@@ -51,10 +49,6 @@ def prepare(fixed: EnvoyFixed) -> None:
     for path, content in wanted.items():
         if present.get(path) != content:
             files.write_json(fixed.root, path, content)
-
-
-def _same(path: Path, data: bytes) -> bool:
-    return path.is_file() and path.read_bytes() == data
 
 
 def command(fixed: EnvoyFixed, *, binary: str = "") -> list[str]:

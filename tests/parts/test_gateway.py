@@ -6,6 +6,7 @@ import json
 import time
 from contextlib import aclosing
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -375,7 +376,7 @@ async def test_the_same_state_again_writes_nothing(gateway: Bed) -> None:
 async def test_a_new_control_plane_finds_the_state_as_it_is(gateway: Bed) -> None:
     before = files_of(gateway)
     another = EnvoyGateway(gateway.fixed)
-    prepare(gateway.fixed)
+    prepare(gateway.fixed)  # as a second start beside a running Envoy would
     assert await another.apply(gateway.base) is False
     await another.close()
     assert {path: content for path, (_, content) in files_of(gateway).items()} == {
@@ -481,6 +482,16 @@ async def test_a_root_that_was_damaged_starts_empty_but_starts(gateway: Bed) -> 
     assert (await gateway.chat("alice", "gpt-a")).status == 403
     assert await gateway.apply() is True
     assert (await gateway.chat("alice", "gpt-a")).status == 200
+
+
+def test_the_door_is_for_everyone_and_the_rest_for_the_owner_alone(gateway_bed: Bed) -> None:
+    def mode(path: Path) -> int:
+        return path.stat().st_mode & 0o777
+
+    fixed = gateway_bed.fixed
+    assert (mode(fixed.socket.parent), mode(fixed.socket)) == (0o755, 0o666)
+    assert [entry.name for entry in fixed.socket.parent.iterdir()] == ["gateway.sock"]
+    assert (mode(fixed.admin_socket), mode(fixed.root), mode(fixed.root / "secrets")) == (0o600, 0o700, 0o700)
 
 
 async def test_healthy_tells_the_version(gateway: Bed) -> None:
