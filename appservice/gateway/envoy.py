@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from pathlib import Path
 
 from appservice.errors import Invalid, Unavailable
-from appservice.gateway import files, layout, trial, usage, xds
+from appservice.gateway import files, layout, names, trial, usage, xds
 from appservice.gateway.admin import Admin, Running
 from appservice.gateway.layout import EnvoyFixed
 from appservice.gateway.listener import Json
@@ -83,7 +83,7 @@ class EnvoyGateway:
         return self._key.read(text)
 
     async def apply(self, state: GatewayState) -> bool:
-        xds.check(state)
+        names.check(state)
         async with self._lock:
             return await self._apply(state)
 
@@ -194,9 +194,9 @@ def _steps(todo: set[str], old: Mapping[str, Json], wanted: Mapping[str, Json]) 
     """What to write in which order: a route is there only while its cluster is, a grant only when its route is."""
     steps = [(path, wanted[path]) for path in (layout.JWT, *sorted(filter(_is_key, todo))) if path in todo]
     clusters = wanted[layout.CLUSTERS]
-    names = {cluster["name"] for cluster in clusters["resources"]}
+    staying = {cluster["name"] for cluster in clusters["resources"]}
     present = old.get(layout.CLUSTERS, {"resources": []})["resources"]
-    leaving = [cluster for cluster in present if cluster["name"] not in names]
+    leaving = [cluster for cluster in present if cluster["name"] not in staying]
     if layout.CLUSTERS in todo:
         steps.append((layout.CLUSTERS, xds.with_resources(clusters, leaving) if leaving else clusters))
     steps += [(path, wanted[path]) for path in (layout.ROUTES, layout.GRANTS) if path in todo]

@@ -4,29 +4,24 @@ Each file carries a hash of its content as its version, so that the running Envo
 JSON only: it loads faster than YAML and a key that is given twice cannot slip in.
 """
 
-import ipaddress
 import json
 import re
 from collections.abc import Iterable, Mapping
 from hashlib import sha256
-from typing import Any
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
-from appservice.errors import Invalid, Problem
-from appservice.gateway import layout, listener
+from appservice.gateway import layout, listener, upstreams
 from appservice.gateway.layout import EnvoyFixed
 from appservice.gateway.listener import FILTERS, TYPE, Json
+from appservice.gateway.names import check
 from appservice.gateway.protocol import GatewayState, Provider
+from appservice.gateway.upstreams import CONTROL, STORAGE, cluster_name
 
 FORMAT = "opsroom-1"  # files of another format are not kept
-CONTROL = "control"
-STORAGE = "storage"
 AUDIENCE = "gateway"
 ISSUER = "opsroom"
 
 _MODEL_CALLS = "/v1/(chat/completions|completions|responses|embeddings|messages)"
-_UNSAFE = re.compile(r"[\x00-\x1f\x7f|]")
-_LONGEST_NAME = 200
 # Between us and the agent; nobody behind the gateway may see them, and a compressed answer would hide its token counts.
 _OF_THE_CLIENT = ["authorization", "x-api-key", "api-key", "cookie", "proxy-authorization", "accept-encoding"]
 _OF_THE_GATEWAY = ["x-ops-sub", "x-ops-jti", "x-ops-grant", "x-ops-model", layout.TOKEN_HEADER]
@@ -41,11 +36,11 @@ def files(state: GatewayState, jwks: Json, secrets: Mapping[str, str], fixed: En
         layout.GRANTS: _file(_extension("ops-grants", grants(state))),
         layout.JWT: _file(_extension("ops-jwt", jwt(jwks))),
         layout.ROUTES: _file(routes(state, fixed)),
-        layout.CLUSTERS: _file(*clusters(state, fixed)),
+        layout.CLUSTERS: _file(*upstreams.clusters(state, fixed)),
     }
     for provider in state.providers:
         if provider.key:
-            found[layout.key_file(provider.name)] = _file(key(provider, secrets[provider.name]))
+            found[layout.key_file(provider.name)] = _file(upstreams.key(provider, secrets[provider.name]))
     return found
 
 
@@ -160,7 +155,7 @@ def _settings(kind: str, *, read_body: bool) -> Json:
 def _model_route(model: str, provider: Provider) -> Json:
     path = urlsplit(provider.base_url).path.rstrip("/")
     action: Json = {
-        "cluster": _cluster_name(provider),
+        "cluster": cluster_name(provider),
         "timeout": "0s",
         "idle_timeout": "120s",
         "max_stream_duration": {"max_stream_duration": "900s"},
@@ -231,200 +226,3 @@ def _storage_routes(bucket: str) -> list[Json]:
         }
         for match in (reading, writing)
     ]
-
-
-def clusters(state: GatewayState, fixed: EnvoyFixed) -> list[Json]:
-    found = [_cluster(CONTROL, _pipe(str(fixed.control_socket)))]
-    if fixed.storage:
-        found.append(_remote(STORAGE, urlsplit(fixed.storage), fixed))
-    return found + [_provider_cluster(provider, fixed) for provider in sorted(state.providers, key=lambda p: p.name)]
-
-
-def _cluster_name(provider: Provider) -> str:
-    return f"provider-{provider.name}"
-
-
-def _provider_cluster(provider: Provider, fixed: EnvoyFixed) -> Json:
-    name = _cluster_name(provider)
-    if provider.socket:
-        cluster = _cluster(name, _pipe(provider.socket))
-    else:
-        cluster = _remote(name, urlsplit(provider.base_url), fixed)
-    if provider.key:
-        options = cluster["typed_extension_protocol_options"]["envoy.extensions.upstreams.http.v3.HttpProtocolOptions"]
-        options["http_filters"] = _put_key_in(provider)
-    return cluster
-
-
-def _pipe(path: str) -> Json:
-    return {"pipe": {"path": path}}
-
-
-def _remote(name: str, url: SplitResult, fixed: EnvoyFixed) -> Json:
-    host = url.hostname or ""
-    port = url.port or (443 if url.scheme == "https" else 80)
-    cluster = _cluster(name, {"socket_address": {"address": host, "port_value": port}})
-    if not _is_address(host):
-        # Logical: an answer of DNS that changed never drains running streams.
-        cluster |= {"type": "LOGICAL_DNS", "dns_lookup_family": "V4_PREFERRED", **_PATIENCE_WITH_DNS}
-    if url.scheme == "https":
-        cluster["transport_socket"] = _tls(host, fixed.ca_file)
-    return cluster
-
-
-def _cluster(name: str, address: Json) -> Json:
-    endpoints = [{"lb_endpoints": [{"endpoint": {"address": address}}]}]
-    limits = {"max_requests": 2000, "max_pending_requests": 1000, "max_connections": 2000, "max_retries": 50}
-    return {
-        "@type": TYPE + "config.cluster.v3.Cluster",
-        "name": name,
-        "type": "STATIC",
-        "connect_timeout": "3s",
-        "circuit_breakers": {"thresholds": [limits]},
-        "load_assignment": {"cluster_name": name, "endpoints": endpoints},
-        "typed_extension_protocol_options": {
-            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
-                "@type": TYPE + "extensions.upstreams.http.v3.HttpProtocolOptions",
-                "explicit_http_config": {"http_protocol_options": {}},
-                # Shorter than servers keep theirs: a connection they close under us would fail a call.
-                "common_http_protocol_options": {"idle_timeout": "10s"},
-            }
-        },
-    }
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
-
-
-# A name server that is silent must not hold up the start, or a change, for minutes.
-_PATIENCE_WITH_DNS: Json = {
-    "wait_for_warm_on_init": False,
-    "typed_dns_resolver_config": {
-        "name": "envoy.network.dns_resolver.cares",
-        "typed_config": {
-            "@type": TYPE + "extensions.network.dns_resolver.cares.v3.CaresDnsResolverConfig",
-            "query_timeout_seconds": 2,
-            "query_tries": 2,
-        },
-    },
-}
-
-
-def _tls(host: str, ca_file: str) -> Json:
-    """Without the validation context Envoy would take any certificate."""
-    kind = "IP_ADDRESS" if _is_address(host) else "DNS"
-    names = [{"san_type": kind, "matcher": {"exact": host}}]
-    validation = {"trusted_ca": {"filename": ca_file}, "match_typed_subject_alt_names": names}
-    config: Json = {
-        "@type": TYPE + "extensions.transport_sockets.tls.v3.UpstreamTlsContext",
-        "common_tls_context": {"validation_context": validation},
-    }
-    if kind == "DNS":
-        config["sni"] = host
-    return {"name": "envoy.transport_sockets.tls", "typed_config": config}
-
-
-# Provider keys
-
-
-def _put_key_in(provider: Provider) -> list[Json]:
-    generic: Json = {
-        "@type": TYPE + "extensions.http.injected_credentials.generic.v3.Generic",
-        "header": provider.header.lower(),
-        "header_value_prefix": provider.prefix,
-        "credential": {
-            "name": provider.name,
-            "sds_config": listener.watched(layout.key_file(provider.name)),
-        },
-    }
-    injector = {
-        "@type": FILTERS + "credential_injector.v3.CredentialInjector",
-        "overwrite": True,
-        "credential": {"name": "envoy.http.injected_credentials.generic", "typed_config": generic},
-    }
-    codec = {"@type": FILTERS + "upstream_codec.v3.UpstreamCodec"}
-    return [
-        {"name": "envoy.filters.http.credential_injector", "typed_config": injector},
-        {"name": "envoy.filters.http.upstream_codec", "typed_config": codec},
-    ]
-
-
-def key(provider: Provider, secret_file: str) -> Json:
-    """The key's file, never the key: Envoy prints a file that it refuses."""
-    return {
-        "@type": TYPE + "extensions.transport_sockets.tls.v3.Secret",
-        "name": provider.name,
-        "generic_secret": {"secret": {"filename": secret_file}},
-    }
-
-
-# Names
-
-
-def check(state: GatewayState) -> None:
-    """Raise Invalid with every name that could not mean what it says inside Envoy."""
-    problems = [*_bad_providers(state.providers), *_bad_routes(state), *_bad_consumers(state)]
-    if problems:
-        raise Invalid("the gateway cannot run this state", problems=problems)
-
-
-def _bad_providers(providers: Iterable[Provider]) -> Iterable[Problem]:
-    seen: set[str] = set()
-    for provider in providers:
-        where = f"provider {provider.name!r}"
-        if not layout.is_plain(provider.name):
-            yield Problem(what="Its name is not plain.", where=where, fix="Use letters, digits, '-' and '_' only.")
-        if provider.name in seen:
-            yield Problem(what="There are two of this name.", where=where, fix="Rename one.")
-        seen.add(provider.name)
-        if not _is_url(provider.base_url):
-            fix = "Write it like https://api.example.com/v1, without user, query or fragment."
-            yield Problem(what="Its base_url is not an address of a model API.", where=where, fix=fix)
-        if not provider.key.isprintable():
-            yield Problem(what="Its key contains control characters.", where=where, fix="Copy it again.")
-
-
-def _is_url(text: str) -> bool:
-    try:
-        url = urlsplit(text)
-        _ = url.port
-    except ValueError:
-        return False
-    return (
-        url.scheme in {"http", "https"} and bool(url.hostname) and not (url.query or url.fragment or "@" in url.netloc)
-    )
-
-
-def _bad_routes(state: GatewayState) -> Iterable[Problem]:
-    known = {provider.name for provider in state.providers}
-    seen: set[str] = set()
-    for model, provider in state.routes:
-        if not _is_clean(model):
-            yield _unclean("model", model)
-        if model in seen:
-            yield Problem(what="It has two providers.", where=f"model {model!r}", fix="Keep one route.")
-        seen.add(model)
-        if provider not in known:
-            fix = f"Configured: {', '.join(sorted(known)) or 'none'}."
-            yield Problem(what=f"Its provider {provider!r} is not configured.", where=f"model {model!r}", fix=fix)
-
-
-def _bad_consumers(state: GatewayState) -> Iterable[Problem]:
-    for consumer in state.consumers:
-        names = [("consumer", consumer.name), *(("model", model) for model in consumer.models)]
-        yield from (_unclean(kind, name) for kind, name in names if not _is_clean(name))
-    yield from (_unclean("token id", jti) for jti in state.revoked if not _is_clean(jti))
-
-
-def _is_clean(name: str) -> bool:
-    return 0 < len(name.encode()) <= _LONGEST_NAME and not _UNSAFE.search(name)
-
-
-def _unclean(kind: str, name: Any) -> Problem:
-    fix = f"Use at most {_LONGEST_NAME} characters, no '|' and no control characters."
-    return Problem(what=f"A {kind}'s name cannot be used at the gateway.", where=f"{kind} {name!r:.80}", fix=fix)
