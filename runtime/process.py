@@ -4,6 +4,7 @@ import asyncio
 import logging
 import sys
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 from runtime.protocol import MAX_LINE, Cancel, End, Ended, Message, Save, Saved, Text, Turn, decode, encode
 
@@ -34,16 +35,18 @@ class Process:
         """Messages of one turn; the last is `Ended`."""
         messages: asyncio.Queue[Message] = asyncio.Queue()
         self._waiting[turn.id] = messages
+        ended = False
         try:
             self.send(turn)
-            while True:
+            while not ended:
                 message = await messages.get()
+                ended = isinstance(message, Ended)
                 if isinstance(message, Text | Save | Ended):
                     yield message
-                if isinstance(message, Ended):
-                    return
         finally:
             del self._waiting[turn.id]
+            if not ended:  # nobody listens any more
+                self.send(Cancel(id=turn.id))
 
     def send(self, message: Message) -> None:
         if self._process.stdin is not None and not self._process.stdin.is_closing():
@@ -86,10 +89,17 @@ class Brain:
     async def run(self, turn: Turn) -> AsyncGenerator[Text | Save | Ended]:
         """Messages of one turn; the last is `Ended`."""
         process = await self._ready()
-        async for message in process.run(turn):
-            yield message
-        if process.idle:
+        try:
+            async with aclosing(process.run(turn)) as messages:
+                async for message in messages:
+                    yield message
+        finally:
             self._schedule()
+
+    async def warm(self) -> None:
+        """Have the process there, so that the next `run` sends its turn without a pause."""
+        await self._ready()
+        self._schedule()
 
     def cancel(self, turn: str) -> None:
         """End a turn early; it still sends `Ended`."""

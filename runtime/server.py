@@ -13,7 +13,6 @@ from a2a.server.request_handlers import DefaultRequestHandler
 from a2a.server.routes import create_agent_card_routes, create_jsonrpc_routes
 from a2a.server.tasks import InMemoryTaskStore, TaskUpdater
 from a2a.types import AgentCapabilities, AgentCard, AgentInterface, AgentSkill, SendMessageRequest, Task, TaskState
-from google.protobuf.json_format import MessageToDict  # type: ignore[import-untyped]
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -146,9 +145,8 @@ class Answer:
 
 def metadata_of(message: Any) -> Mapping[str, Any]:
     """The control plane's facts about a turn, without their prefix."""
-    fields = MessageToDict(message.metadata) if message.HasField("metadata") else {}
     prefix = "org.opsroom."
-    return {name.removeprefix(prefix): value for name, value in fields.items() if name.startswith(prefix)}
+    return {name.removeprefix(prefix): value for name, value in message.metadata.items() if name.startswith(prefix)}
 
 
 def task_id_of(facts: Mapping[str, Any]) -> str:

@@ -132,6 +132,9 @@ class Turns:
 
     async def _think(self, running: Running) -> End:
         turn = running.turn
+        await self._brain.warm()
+        if running.canceled:
+            return End(code="canceled")
         async with aclosing(self._brain.run(turn)) as messages:
             async for message in messages:
                 if isinstance(message, Text):

@@ -12,7 +12,6 @@ import os
 import shutil
 import signal
 import sys
-import sysconfig
 import tempfile
 import time
 import uuid
@@ -24,30 +23,18 @@ from typing import Any, Self
 
 import aiohttp
 import httpx
-import pytest_asyncio
+import pytest
 import yarl
 from a2a.client import Client, ClientConfig, create_client
 from a2a.types import Artifact, CancelTaskRequest, Message, Part, Role, SendMessageRequest, StreamResponse, TaskState
 from aiohttp import web
-from minio import Minio
 
+from appservice.storage.protocol import Access, AccessKey
 from tests.support.children import free_port
 from tests.support.provider import ScriptedProvider
+from tests.support.storage import REGION, Storage, World, world_of
 
-BUCKET = "opsroom"
 REPOSITORY = Path(__file__).parents[2]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Storage:
-    """SeaweedFS with its root key."""
-
-    port: int
-    access_key: str
-    secret_key: str
-
-    def client(self) -> Minio:
-        return Minio(f"127.0.0.1:{self.port}", self.access_key, self.secret_key, secure=False, region="us-east-1")
 
 
 async def until(condition: Callable[[], Any], *, timeout: float = 15.0) -> Any:
@@ -59,90 +46,20 @@ async def until(condition: Callable[[], Any], *, timeout: float = 15.0) -> Any:
     return value
 
 
-def _pair() -> int:
-    """A free port whose partner for gRPC is free too."""
-    while (port := free_port()) > 50000:
-        pass
-    return port
-
-
-@asynccontextmanager
-async def seaweed() -> AsyncIterator[Storage]:
-    """A SeaweedFS of one process, with the bucket made."""
-    folder = Path(tempfile.mkdtemp(prefix="runtime-weed-"))
-    storage = Storage(port=_pair(), access_key=f"root-{uuid.uuid4().hex[:8]}", secret_key=uuid.uuid4().hex)
-    identity = {
-        "name": "opsroom",
-        "credentials": [{"accessKey": storage.access_key, "secretKey": storage.secret_key}],
-        "actions": ["Admin", "Read", "List", "Tagging", "Write"],
-    }
-    (folder / "root.json").write_text(json.dumps({"identities": [identity]}))
-    weed = Path(sysconfig.get_path("scripts")) / "weed"
-    options = [
-        f"-dir={folder}",
-        "-ip=127.0.0.1",
-        "-ip.bind=127.0.0.1",
-        f"-master.port={_pair()}",
-        "-master.telemetry=false",
-        "-master.electionTimeout=1s",
-        "-master.heartbeatInterval=100ms",
-        "-master.volumeSizeLimitMB=64",
-        f"-volume.port={_pair()}",
-        "-volume.max=20",
-        "-volume.preStopSeconds=0",
-        "-filer",
-        f"-filer.port={_pair()}",
-        "-s3",
-        f"-s3.port={storage.port}",
-        "-s3.port.iceberg=0",
-        "-s3.port.lance=0",
-        f"-s3.config={folder / 'root.json'}",
-    ]
-    with (folder / "log").open("wb") as log:
-        process = await asyncio.create_subprocess_exec(
-            str(weed), "-logtostderr", "server", *options, stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log
-        )
-    try:
-        client = storage.client()
-        deadline = time.monotonic() + 40
-        while not await asyncio.to_thread(_writable, client):
-            assert process.returncode is None and time.monotonic() < deadline, (folder / "log").read_text()[-2000:]
-            await asyncio.sleep(0.2)
-        yield storage
-    finally:
-        process.kill()
-        await process.wait()
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _writable(client: Minio) -> bool:
-    import io
-
-    import urllib3
-    from minio.error import MinioException
-
-    try:
-        if not client.bucket_exists(BUCKET):
-            client.make_bucket(BUCKET)
-        client.put_object(BUCKET, "ready", io.BytesIO(b"x"), 1)
-    except (MinioException, urllib3.exceptions.HTTPError, OSError):
-        return False
-    return True
-
-
 class Door:
     """A gateway small enough to script: token check, model route, storage key, storage route."""
 
-    def __init__(self, socket: Path, storage: Storage, provider: ScriptedProvider, prefix: str) -> None:
-        self.tokens = {"first-token"}
+    def __init__(self, socket: Path, world: World, prefix: str, key: AccessKey, provider: ScriptedProvider) -> None:
         self.prefix = prefix
+        self.tokens = {"first-token"}
         self.model_status: int | None = None
         self.storage_down = False
         self.key_ttl_s = 3600
         self.keys_given = 0
         self.seen_tokens: list[str] = []
         self._socket = socket
-        self._storage = storage
+        self._world = world
+        self._storage_key = key
         self._provider = provider
         self._runner: web.AppRunner | None = None
         self._http: aiohttp.ClientSession | None = None
@@ -173,8 +90,9 @@ class Door:
         if self._bearer(request) not in self.tokens:
             return web.Response(status=401)
         self.keys_given += 1
-        key = {"access_key": self._storage.access_key, "secret_key": self._storage.secret_key, "bucket": BUCKET}
-        more = {"prefix": self.prefix, "region": "us-east-1", "expires_at": int(time.time()) + self.key_ttl_s}
+        key = {"access_key": self._storage_key.key_id, "secret_key": self._storage_key.secret}
+        place = {"bucket": self._world.bucket, "prefix": self.prefix, "region": REGION}
+        more = place | {"expires_at": int(time.time()) + self.key_ttl_s}
         return web.json_response(key | more)
 
     async def _chat(self, request: web.Request) -> web.StreamResponse:
@@ -192,7 +110,7 @@ class Door:
             return web.Response(status=503)
         if request.headers.get("x-opsroom-token") not in self.tokens:
             return web.Response(status=401)
-        return await self._pass(request, f"http://127.0.0.1:{self._storage.port}{request.raw_path}")
+        return await self._pass(request, f"{self._world.storage.server.endpoint}{request.raw_path}")
 
     async def _pass(self, request: web.Request, url: str) -> web.StreamResponse:
         assert self._http is not None
@@ -335,17 +253,17 @@ def _resident(pid: int) -> int:
 class Bench:
     """The world around one agent: its door, its prefix in the bucket, its token."""
 
-    def __init__(self, storage: Storage, provider: ScriptedProvider, folder: Path) -> None:
+    def __init__(self, world: World, prefix: str, key: AccessKey, provider: ScriptedProvider, folder: Path) -> None:
+        self.prefix = prefix
         self.provider = provider
         self.folder = folder
-        self.prefix = f"agents/{uuid.uuid4().hex[:12]}/"
         self.gateway_dir, self.agent_dir, self.secrets_dir = (folder / name for name in ("g", "a", "s"))
         for made in (self.gateway_dir, self.agent_dir, self.secrets_dir):
             made.mkdir()
         self.token_file = self.secrets_dir / "token"
         self.token_file.write_text("first-token")
-        self.door = Door(self.gateway_dir / "gateway.sock", storage, provider, self.prefix)
-        self._objects = storage.client()
+        self.door = Door(self.gateway_dir / "gateway.sock", world, prefix, key, provider)
+        self._objects = world.objects
 
     async def __aenter__(self) -> Self:
         await self.door.start()
@@ -365,25 +283,15 @@ class Bench:
         await self.put(".opsroom/agent.json", json.dumps(card))
 
     async def put(self, path: str, text: str) -> None:
-        import io
-
-        data = text.encode()
-        await asyncio.to_thread(self._objects.put_object, BUCKET, self.prefix + path, io.BytesIO(data), len(data))
+        await self._objects.put(self.prefix + path, text.encode())
 
     async def delete(self, path: str) -> None:
-        await asyncio.to_thread(self._objects.remove_object, BUCKET, self.prefix + path)
+        await self._objects.delete([self.prefix + path])
 
     async def stored(self) -> dict[str, bytes]:
         """Everything in the agent's prefix."""
-
-        def read() -> dict[str, bytes]:
-            found = {}
-            for entry in self._objects.list_objects(BUCKET, self.prefix, recursive=True):
-                with self._objects.get_object(BUCKET, entry.object_name) as answer:
-                    found[entry.object_name.removeprefix(self.prefix)] = answer.read()
-            return found
-
-        return await asyncio.to_thread(read)
+        listed = await self._objects.list(self.prefix)
+        return {entry.key.removeprefix(self.prefix): await self._objects.get(entry.key) for entry in listed}
 
     @asynccontextmanager
     async def agent(self, *, wait: bool = True, **environment: str) -> AsyncIterator[Agent]:
@@ -420,19 +328,25 @@ class Bench:
                     await process.wait()
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def runtime_storage() -> AsyncIterator[Storage]:
-    async with seaweed() as storage:
-        yield storage
+@pytest.fixture(scope="session")
+async def agents_world(storage: Storage) -> AsyncIterator[World]:
+    """One bucket for all agents: SeaweedFS has room for few buckets, and agents share one in earnest too."""
+    async with world_of(storage) as world:
+        yield world
 
 
-@pytest_asyncio.fixture(loop_scope="session")
-async def bench(runtime_storage: Storage) -> AsyncIterator[Bench]:
-    """A declared agent that is not started yet, with a provider of its own."""
+@pytest.fixture
+async def bench(agents_world: World) -> AsyncIterator[Bench]:
+    """A declared agent that is not started yet, with a storage user and a provider of its own."""
     async with AsyncExitStack() as stack:
         folder = Path(tempfile.mkdtemp(prefix="rt-"))  # short: a unix socket's path has 107 characters at most
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        world, user = agents_world, f"alice-{uuid.uuid4().hex[:8]}"
+        prefix = f"agents/{user}/"
+        await world.users.ensure(user, Access(write=(prefix,)))
+        key = await world.users.issue_key(user)
+        stack.push_async_callback(world.users.delete, user)
         provider = await stack.enter_async_context(ScriptedProvider())
-        made = await stack.enter_async_context(Bench(runtime_storage, provider, folder))
+        made = await stack.enter_async_context(Bench(world, prefix, key, provider, folder))
         await made.declare()
         yield made
