@@ -7,7 +7,7 @@
 VENV ?= .venv
 BIN := $(VENV)/bin
 PYTHON ?=
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
 
 NEW_ENOUGH := import sys; sys.exit(not (sys.version_info >= (3, 11) and sys.implementation.name == "cpython"))
 NO_PYTHON := Opsroom needs CPython 3.11 or newer and found none. Install it, or name it: make up PYTHON=/path/to/python3

@@ -1,7 +1,8 @@
 """Choosing TCP ports on this machine by binding them, and finding out who holds one that is taken."""
 
 import socket
-from collections.abc import Iterable
+import sys
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,13 +34,14 @@ class Chosen:
     said: str = ""
 
 
-def choose(wants: Iterable[Want]) -> dict[str, Chosen]:
-    """Give each its port, or the next one that is free; all are held until the last is found, so none is given twice.
+def choose(wants: Iterable[Want], reserved: ExitStack) -> dict[str, Chosen]:
+    """Give each its port, or the next one that is free.
 
+    Until `reserved` is closed no other Opsroom on this machine chooses them, although nothing listens there yet.
     Raises `Limit` when nothing is free near a wanted port.
     """
-    with ExitStack() as held:
-        return {want.name: _choose(want, held) for want in wants}
+    with ExitStack() as bound:
+        return {want.name: _choose(want, bound, reserved) for want in wants}
 
 
 def holder(port: int) -> str:
@@ -61,14 +63,11 @@ def listens(pid: int, port: int) -> bool:
     return bool(_sockets(process) & _listening_inodes(port))
 
 
-def _choose(want: Want, held: ExitStack) -> Chosen:
+def _choose(want: Want, bound: ExitStack, reserved: ExitStack) -> Chosen:
     for port in range(want.port, min(want.port + _TRIES, 65536)):
-        sockets = _bind_all([port, *(port + distance for distance in want.also)])
-        if not sockets:
-            continue
-        for one in sockets:
-            held.enter_context(one)
-        return Chosen(name=want.name, port=port, said="" if port == want.port else _said(want, port))
+        every = [port, *(port + distance for distance in want.also)]
+        if _take(every, _bind, bound) and _take(every, _reserve, reserved):
+            return Chosen(name=want.name, port=port, said="" if port == want.port else _said(want, port))
     raise Limit(
         f"no port from {want.port} on is free for {want.label or want.name}.",
         fix="Stop what listens there, or name another port in opsroom.yaml.",
@@ -80,19 +79,30 @@ def _said(want: Want, port: int) -> str:
     return f"Port {want.port} is taken{' by ' + by if by else ''}; {want.label or want.name} uses {port}."
 
 
-def _bind_all(ports: list[int]) -> list[socket.socket]:
-    """All of these ports, bound; or an empty list and none of them."""
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in ports]
-        for one, port in zip(sockets, ports, strict=True):
-            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # what a stopped server left in TIME_WAIT is fine
-            try:
-                one.bind((HOST, port))
-                one.listen(1)
-            except (OSError, OverflowError):
-                return []
-        stack.pop_all()
-        return sockets
+def _take(every: list[int], how: Callable[[int, ExitStack], None], keep: ExitStack) -> bool:
+    """Take all of these ports, or none."""
+    with ExitStack() as taken:
+        try:
+            for port in every:
+                how(port, taken)
+        except (OSError, OverflowError):
+            return False
+        keep.push(taken.pop_all())
+        return True
+
+
+def _bind(port: int, taken: ExitStack) -> None:
+    one = taken.enter_context(socket.socket())
+    one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # what a stopped server left in TIME_WAIT is fine
+    one.bind((HOST, port))
+    one.listen(1)
+
+
+def _reserve(port: int, taken: ExitStack) -> None:
+    """Bind a name that belongs to the port. Linux keeps such names for each network, as it does ports, and gives them
+    back when their owner ends."""
+    if sys.platform == "linux":
+        taken.enter_context(socket.socket(socket.AF_UNIX)).bind(f"\0opsroom-port-{port}")
 
 
 def _listening_inodes(port: int) -> set[str]:

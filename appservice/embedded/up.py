@@ -4,7 +4,7 @@ import asyncio
 import secrets
 import signal
 from collections.abc import Callable, Coroutine
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack, ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
@@ -44,10 +44,10 @@ async def run(wish: Wish, *, say: Say, greet: Greet) -> int:
     raises `OpsroomError` with the sentence when it could not start or go on.
     """
     wish.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with only_one(wish.data_dir):
+    with only_one(wish.data_dir), ExitStack() as reserved:
         upfile.remove(wish.data_dir)
         check_disk(wish.data_dir)
-        settled = settle(wish.data_dir, wish.flags, web=wish.web)
+        settled = settle(wish.data_dir, wish.flags, reserved, web=wish.web)
         for sentence in settled.said:
             say(sentence)
         world = prepare(settled.settings)

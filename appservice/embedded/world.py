@@ -3,6 +3,7 @@
 import os
 import secrets
 import sys
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -65,13 +66,14 @@ class Settled:
     changes: dict[str, Any]
 
 
-def settle(data_dir: Path, flags: dict[str, Any], *, web: bool = True) -> Settled:
-    """Read the settings and choose what ports are still open. Nothing is written.
+def settle(data_dir: Path, flags: dict[str, Any], reserved: ExitStack, *, web: bool = True) -> Settled:
+    """Read the settings and choose what ports are still open; they stay ours until `reserved` is closed. Nothing is
+    written.
 
     Raises `Invalid` for wrong settings, `Conflict` when the port that a homeserver of yours calls is taken.
     """
     settings = config.load(data_dir, **flags)
-    chosen = ports.choose(_wants(settings, web=web))
+    chosen = ports.choose(_wants(settings, web=web), reserved)
     numbers = {name: one.port for name, one in chosen.items()}
     listen = numbers.pop("listen_port")
     if listen != settings.homeserver.listen_port and not settings.own_homeserver:

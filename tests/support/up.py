@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from tests.support.children import runs
+from tests.support.provider import ScriptedProvider
 
 OPSROOM = (sys.executable, "-m", "appservice.cli")
 _UP_S = 120.0
@@ -129,8 +130,9 @@ async def up_dir() -> AsyncIterator[Path]:
 async def up() -> AsyncIterator[Running]:
     """One running Opsroom that tests share; none of them may stop it for good."""
     folder = Path(mkdtemp(prefix="up-"))
-    running = await start(folder / "w", OPENAI_API_KEY="sk-test-of-up")
-    await running.info()
-    yield running
-    await running.stop()
+    async with ScriptedProvider() as provider:
+        running = await start(folder / "w", OPENAI_API_KEY="sk-test-of-up", OPENAI_BASE_URL=provider.base_url)
+        await running.info()
+        yield running
+        await running.stop()
     shutil.rmtree(folder, ignore_errors=True)

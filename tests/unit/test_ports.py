@@ -2,11 +2,13 @@
 
 import os
 import socket
+import sys
+from contextlib import ExitStack
 
 import pytest
 
 from appservice.embedded import ports
-from appservice.embedded.ports import Want, choose
+from appservice.embedded.ports import Chosen, Want
 from appservice.errors import Limit
 
 
@@ -26,6 +28,11 @@ def free() -> int:
             port = one.getsockname()[1]
         if 20000 < port < 50000:
             return port
+
+
+def choose(wants: list[Want]) -> dict[str, Chosen]:
+    with ExitStack() as reserved:
+        return ports.choose(wants, reserved)
 
 
 def test_a_free_port_is_given_and_nothing_is_said() -> None:
@@ -54,6 +61,15 @@ def test_a_port_whose_companion_is_busy_is_not_given(taken: int) -> None:
     below = taken - 10000
     chosen = choose([Want(name="storage", port=below, also=(10000,))])["storage"]
     assert chosen.port > below
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reserved by names that only Linux has")
+def test_a_chosen_port_is_not_given_to_another_that_starts_at_the_same_time() -> None:
+    want = [Want(name="web", port=free())]
+    with ExitStack() as first, ExitStack() as second:
+        chosen = [ports.choose(want, reserved)["web"].port for reserved in (first, second)]
+        assert chosen[0] < chosen[1]
+    assert choose(want)["web"].port == chosen[0]
 
 
 def test_a_port_next_to_the_end_of_the_range_is_refused_in_a_sentence() -> None:
