@@ -6,6 +6,8 @@ seccomp profile, a read-only root. The SDK blocks, so each call runs in one boun
 
 import asyncio
 import contextvars
+import os
+import socket
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -50,6 +52,7 @@ OWN_IMAGES = "opsroom/"
 _THREADS = 8
 _TIMEOUT_S = 30
 _PULL_TIMEOUT_S = 600
+_DEFAULT_HOST = "unix:///var/run/docker.sock"
 _START_FIX = "Start it (`systemctl start docker`, or `sudo deploy/scripts/start-docker.sh` where no init system runs)"
 _STATES: Mapping[str, State] = {
     "created": "created",
@@ -141,6 +144,7 @@ class DockerBackend:
 
     def _connect(self, timeout_s: int = _TIMEOUT_S) -> docker.DockerClient:
         chosen = {"DOCKER_HOST": self._docker_host} if self._docker_host else None
+        _knock(self._docker_host or os.environ.get("DOCKER_HOST") or _DEFAULT_HOST)
         return docker.DockerClient.from_env(timeout=timeout_s, max_pool_size=_THREADS, environment=chosen)
 
     def _client(self) -> docker.DockerClient:
@@ -291,6 +295,19 @@ class DockerBackend:
             except APIError as error:
                 return str(_api_error(error))
         return ""
+
+
+def _knock(host: str) -> None:
+    """Fail early: the SDK leaves a socket open for each connection that is refused."""
+    scheme, _, path = host.partition("://")
+    if scheme != "unix":
+        return
+    with socket.socket(socket.AF_UNIX) as one:
+        one.settimeout(_TIMEOUT_S)
+        try:
+            one.connect(path)
+        except OSError as error:
+            raise DockerException(f"{type(error).__name__}: {path}") from error
 
 
 def _door(sandbox: Sandbox) -> list[Mount]:

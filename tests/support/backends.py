@@ -96,7 +96,7 @@ async def ask(sandbox: Sandbox, source: str) -> Any:
     reader, writer = await _connect(sandbox.agent_dir / AGENT_SOCKET)
     writer.write(json.dumps(source).encode() + b"\n")
     line = await asyncio.wait_for(reader.readline(), DEADLINE_S)
-    writer.close()
+    await _close(writer)
     return json.loads(line)
 
 
@@ -105,7 +105,13 @@ async def tell(sandbox: Sandbox, source: str) -> None:
     _, writer = await _connect(sandbox.agent_dir / AGENT_SOCKET)
     writer.write(json.dumps(source).encode() + b"\n")
     await writer.drain()
+    await _close(writer)
+
+
+async def _close(writer: asyncio.StreamWriter) -> None:
     writer.close()
+    with suppress(OSError):
+        await writer.wait_closed()
 
 
 async def _connect(path: Path) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
