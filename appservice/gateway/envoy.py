@@ -106,20 +106,17 @@ class EnvoyGateway:
         await self._admin.close()
 
     async def _apply(self, state: GatewayState) -> bool:
-        secrets = await asyncio.to_thread(files.keep_secrets, self._root, state.providers)
-        wanted = xds.files(state, self._key.jwks(), secrets, self._fixed)
-        old = await asyncio.to_thread(files.read_all, self._root)
         running = await self._running()
-        todo = {
-            path for path, content in wanted.items() if old.get(path) != content or _differs(running, path, content)
-        }
-        if layout.DENY in todo:
-            await self._put_or_restore([(layout.DENY, wanted[layout.DENY])], old, running)
-        rest = {path for path in todo if path != layout.DENY}
+        revoked = await self._revoke(state, running)
+        secrets = await asyncio.to_thread(files.keep_secrets, self._root, state.providers)
+        wanted = await asyncio.to_thread(xds.files, state, self._key.jwks(), secrets, self._fixed)
+        old = await asyncio.to_thread(files.read_all, self._root)
+        todo = {path for path, new in wanted.items() if old.get(path) != new or _differs(running, path, new)}
+        todo.discard(layout.DENY)
         try:
-            if any(old.get(path) != wanted[path] for path in rest if _needs_trial(path)):
+            if any(old.get(path) != wanted[path] for path in todo if _needs_trial(path)):
                 await trial.validate(self._binary, self._root, xds.static_files(self._fixed), wanted)
-            await self._put_or_restore(_steps(rest, old, wanted), old, running)
+            await self._put_or_restore(_steps(todo, old, wanted), old, running)
         except Invalid:
             await asyncio.to_thread(files.sweep, self._root, old)
             raise
@@ -127,7 +124,17 @@ class EnvoyGateway:
         if running is None:
             await self._admin.running()  # raises Unavailable: written, but nobody confirmed it
             raise Unavailable("The gateway has only just started.", where="gateway")
-        return bool(todo)
+        return revoked or bool(todo)
+
+    async def _revoke(self, state: GatewayState, running: Running | None) -> bool:
+        """Put the deny list in place, whatever becomes of the rest; True if it had to be written."""
+        content = xds.deny_file(state.revoked)
+        old = await asyncio.to_thread(files.read_json, self._root, layout.DENY)
+        if old == content and not _differs(running, layout.DENY, content):
+            return False
+        present = {} if old is None else {layout.DENY: old}
+        await self._put_or_restore([(layout.DENY, content)], present, running)
+        return True
 
     async def _running(self) -> Running | None:
         try:
@@ -143,7 +150,7 @@ class EnvoyGateway:
         try:
             for path, content in steps:
                 done.append(path)
-                await asyncio.to_thread(files.write_json, self._root, path, content)
+                await asyncio.to_thread(files.write_json, self._root, path, content, at_once=path == layout.DENY)
                 if _is_key(path):  # a new key has no reader before its cluster is there
                     late.append((path, content))
                 elif running is not None:

@@ -15,19 +15,25 @@ from appservice.gateway.xds import FORMAT
 _SECRETS = "secrets"
 
 
-def write_json(root: Path, path: str, content: Json) -> None:
-    write(root / path, json.dumps(content, separators=(",", ":")).encode())
+def write_json(root: Path, path: str, content: Json, *, at_once: bool = False) -> None:
+    write(root / path, json.dumps(content, separators=(",", ":")).encode(), at_once=at_once)
 
 
-def write(target: Path, data: bytes) -> None:
-    """Replace the file whole: readers see the old or the new content. Mode 0600."""
+def write(target: Path, data: bytes, *, at_once: bool = False) -> None:
+    """Replace the file whole: readers see the old or the new content. Mode 0600.
+
+    `at_once`: rename before the disk has it, for revocations, which must not wait for a busy disk. Should the machine
+    lose power in between, `intact` finds the damage before Envoy starts."""
     handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=".new-")
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
             file.flush()
+            if at_once:
+                Path(temporary).replace(target)
             os.fsync(file.fileno())
-        Path(temporary).replace(target)
+        if not at_once:
+            Path(temporary).replace(target)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise

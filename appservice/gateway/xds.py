@@ -32,7 +32,7 @@ def files(state: GatewayState, jwks: Json, secrets: Mapping[str, str], fixed: En
     """Every file that may change while Envoy runs. `secrets`: provider -> path of the file that holds its key."""
     check(state)
     found = {
-        layout.DENY: _file(_extension("ops-deny", deny(state.revoked))),
+        layout.DENY: deny_file(state.revoked),
         layout.GRANTS: _file(_extension("ops-grants", grants(state))),
         layout.JWT: _file(_extension("ops-jwt", jwt(jwks))),
         layout.ROUTES: _file(routes(state, fixed)),
@@ -42,6 +42,11 @@ def files(state: GatewayState, jwks: Json, secrets: Mapping[str, str], fixed: En
         if provider.key:
             found[layout.key_file(provider.name)] = _file(upstreams.key(provider, secrets[provider.name]))
     return found
+
+
+def deny_file(revoked: Iterable[str]) -> Json:
+    """The deny list alone: it is written before anything else is computed."""
+    return _file(_extension("ops-deny", deny(revoked)))
 
 
 def static_files(fixed: EnvoyFixed) -> dict[str, Json]:
