@@ -12,54 +12,40 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
-from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, ParamSpec, TypeVar
 
 import docker
 import requests
 from docker.errors import APIError, DockerException, ImageNotFound, NotFound
-from docker.types import LogConfig, Mount, Ulimit
+from docker.types import Mount
 
+from appservice.backends.docker_container import (
+    AGENT_LABEL,
+    HASH_LABEL,
+    INSTALLATION_LABEL,
+    observed,
+    specification,
+    title,
+)
+from appservice.backends.docker_errors import OWN_IMAGES, TIMEOUT_S, api_error, engine_away, image_missing, said
 from appservice.backends.docker_events import EventThread
 from appservice.backends.inside import (
-    HOME,
-    HOME_BYTES,
-    OPEN_FILES,
-    TMP_BYTES,
-    agent_user,
     check_name,
-    environment,
-    exit_phrase,
     prepare_folders,
 )
 from appservice.backends.protocol import (
     AGENT_DIR,
-    GATEWAY_DIR,
-    SECRETS_DIR,
     BackendEvent,
     Observed,
     Sandbox,
-    State,
 )
 from appservice.errors import Invalid, OpsroomError, Unavailable
 from appservice.health import Health
 
-INSTALLATION_LABEL = "org.opsroom.installation"
-AGENT_LABEL = "org.opsroom.agent"
-HASH_LABEL = "org.opsroom.spec-hash"
-OWN_IMAGES = "opsroom/"
 _THREADS = 8
-_TIMEOUT_S = 30
 _PULL_TIMEOUT_S = 600
 _DEFAULT_HOST = "unix:///var/run/docker.sock"
-_START_FIX = "Start it (`systemctl start docker`, or `sudo deploy/scripts/start-docker.sh` where no init system runs)"
-_STATES: Mapping[str, State] = {
-    "created": "created",
-    "running": "running",
-    "paused": "running",
-    "restarting": "running",
-}
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
@@ -79,7 +65,7 @@ class DockerBackend:
     def __init__(self, *, installation: str, docker_host: str = "", command: Sequence[str] | None = None) -> None:
         self._installation = installation
         self._docker_host = docker_host
-        self._command = list(command) if command else None
+        self._command = tuple(command or ())
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="docker")
         self._made: docker.DockerClient | None = None
 
@@ -138,11 +124,11 @@ class DockerBackend:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._pool, bound)
         except APIError as error:
-            raise _api_error(error) from error
+            raise api_error(error) from error
         except (DockerException, requests.RequestException) as error:
-            raise _engine_away(error) from error
+            raise engine_away(error) from error
 
-    def _connect(self, timeout_s: int = _TIMEOUT_S) -> docker.DockerClient:
+    def _connect(self, timeout_s: int = TIMEOUT_S) -> docker.DockerClient:
         chosen = {"DOCKER_HOST": self._docker_host} if self._docker_host else None
         _knock(self._docker_host or os.environ.get("DOCKER_HOST") or _DEFAULT_HOST)
         return docker.DockerClient.from_env(timeout=timeout_s, max_pool_size=_THREADS, environment=chosen)
@@ -158,42 +144,39 @@ class DockerBackend:
             return
         except ImageNotFound as error:
             if image.startswith(OWN_IMAGES):  # built here: what a registry has under that name is a stranger's
-                raise _image_missing(image) from error
+                raise image_missing(image) from error
         client = self._connect(_PULL_TIMEOUT_S)
         try:
             client.images.pull(image)
         except APIError as error:
             raise Unavailable(
-                f"The image {image} is not there and cannot be pulled: {_said(error)}.",
+                f"The image {image} is not there and cannot be pulled: {said(error)}.",
                 fix="See that its name is right, or load it on this machine with `docker pull` or `docker load`.",
             ) from error
         finally:
             client.close()
 
-    def _title(self, name: str) -> str:
-        return f"opsroom-{self._installation}-{name}"
-
     def _find(self, name: str) -> Any | None:
         try:
-            found = self._client().containers.get(self._title(name))
+            found = self._client().containers.get(title(self._installation, name))
         except NotFound:
             return None
         if found.labels.get(INSTALLATION_LABEL) != self._installation or found.labels.get(AGENT_LABEL) != name:
             raise Invalid(
-                f"A container named {self._title(name)} exists, and it is not one of ours.",
-                fix=f"Remove or rename it: `docker rename {self._title(name)} other`.",
+                f"A container named {title(self._installation, name)} exists, and it is not one of ours.",
+                fix=f"Remove or rename it: `docker rename {title(self._installation, name)} other`.",
             )
         return found
 
     def _observe(self, name: str) -> Observed:
         found = self._find(name)
-        return Observed(name=name, state="absent") if found is None else _observed(name, found.attrs)
+        return Observed(name=name, state="absent") if found is None else observed(name, found.attrs)
 
     def _observe_all(self) -> Mapping[str, Observed]:
         label = f"{INSTALLATION_LABEL}={self._installation}"
         found = self._client().containers.list(all=True, filters={"label": label}, ignore_removed=True)
         return {
-            name: _observed(name, container.attrs) for container in found if (name := container.labels.get(AGENT_LABEL))
+            name: observed(name, container.attrs) for container in found if (name := container.labels.get(AGENT_LABEL))
         }
 
     def _create(self, sandbox: Sandbox) -> None:
@@ -204,47 +187,11 @@ class DockerBackend:
             self._remove(sandbox.name)
         prepare_folders(sandbox)
         try:
-            self._client().containers.create(**self._specification(sandbox))
+            self._client().containers.create(
+                **specification(sandbox, installation=self._installation, command=self._command)
+            )
         except ImageNotFound as error:
-            raise _image_missing(sandbox.image) from error
-
-    def _specification(self, sandbox: Sandbox) -> dict[str, Any]:
-        user = agent_user()
-        limits = sandbox.limits
-        home = f"rw,exec,nosuid,nodev,size={HOME_BYTES},uid={user.uid},gid={user.gid},mode=0700"
-        return {
-            "image": sandbox.image,
-            "name": self._title(sandbox.name),
-            "hostname": sandbox.name,
-            "labels": {
-                INSTALLATION_LABEL: self._installation,
-                AGENT_LABEL: sandbox.name,
-                HASH_LABEL: sandbox.spec_hash,
-            },
-            "environment": dict(environment(sandbox)),
-            "working_dir": HOME,
-            "user": str(user),
-            "network_mode": "none",
-            "read_only": True,
-            "tmpfs": {"/tmp": f"rw,noexec,nosuid,nodev,size={TMP_BYTES},mode=1777", HOME: home},  # noqa: S108
-            "mounts": _door(sandbox),
-            "cap_drop": ["ALL"],
-            "security_opt": ["no-new-privileges:true"],
-            "ipc_mode": "private",
-            "init": True,
-            "restart_policy": {"Name": "no"},  # the reconciler decides what comes back, and counts it
-            "mem_limit": limits.memory_bytes,
-            "memswap_limit": limits.memory_bytes,
-            "nano_cpus": int(limits.cpus * 1e9),
-            "pids_limit": limits.pids,
-            "ulimits": [
-                Ulimit(name="nofile", soft=OPEN_FILES, hard=OPEN_FILES),
-                Ulimit(name="core", soft=0, hard=0),
-                Ulimit(name="fsize", soft=HOME_BYTES, hard=HOME_BYTES),
-            ],
-            "log_config": LogConfig(type="local", config={"max-size": "10m", "max-file": "3"}),
-            **({"entrypoint": self._command} if self._command else {}),
-        }
+            raise image_missing(sandbox.image) from error
 
     def _start(self, name: str) -> None:
         found = self._find(name)
@@ -293,7 +240,7 @@ class DockerBackend:
             try:
                 client.containers.create(image, ["-"], mounts=[mount], network_mode="none").remove(force=True)
             except APIError as error:
-                return str(_api_error(error))
+                return str(api_error(error))
         return ""
 
 
@@ -303,76 +250,8 @@ def _knock(host: str) -> None:
     if scheme != "unix":
         return
     with socket.socket(socket.AF_UNIX) as one:
-        one.settimeout(_TIMEOUT_S)
+        one.settimeout(TIMEOUT_S)
         try:
             one.connect(path)
         except OSError as error:
             raise DockerException(f"{type(error).__name__}: {path}") from error
-
-
-def _door(sandbox: Sandbox) -> list[Mount]:
-    """`Mount` of type bind, not a volume string: Docker then refuses a missing folder and does not make one as root."""
-    folders: Sequence[tuple[str, Path, bool]] = (
-        (GATEWAY_DIR, sandbox.gateway_dir, True),
-        (AGENT_DIR, sandbox.agent_dir, False),
-        (SECRETS_DIR, sandbox.secrets_dir, True),
-    )
-    return [
-        Mount(target=target, source=str(source.resolve()), type="bind", read_only=read_only)
-        for target, source, read_only in folders
-    ]
-
-
-def _observed(name: str, facts: Mapping[str, Any]) -> Observed:
-    state = facts["State"]
-    ended = state["Status"] not in _STATES
-    code = state.get("ExitCode") if ended else None
-    return Observed(
-        name=name,
-        state=_STATES.get(state["Status"], "exited"),
-        id=facts["Id"][:12],
-        spec_hash=facts["Config"]["Labels"].get(HASH_LABEL, ""),
-        exit_code=code,
-        detail=_why_ended(state, code),
-        running_since="" if ended or state["Status"] == "created" else state.get("StartedAt", ""),
-    )
-
-
-def _why_ended(state: Mapping[str, Any], code: int | None) -> str:
-    if state.get("OOMKilled"):
-        return "out of memory"
-    return str(state.get("Error") or "") or exit_phrase(code)
-
-
-def _image_missing(image: str) -> Unavailable:
-    fix = "Build it: `opsroom image build`." if image.startswith(OWN_IMAGES) else f"Get it: `docker pull {image}`."
-    return Unavailable(f"The image {image} is not there.", fix=fix)
-
-
-def _said(error: APIError) -> str:
-    return str(error.explanation or error).strip().rstrip(".")
-
-
-def _api_error(error: APIError) -> OpsroomError:
-    said = _said(error)
-    if "bind source path does not exist" in said:
-        return Unavailable(
-            f"Docker Engine does not see this machine's folders: {said}.",
-            fix="Run Opsroom on the machine Docker Engine runs on, or set OPSROOM_AGENTS__BACKEND=process.",
-        )
-    if error.is_client_error() and error.status_code in (400, 404):
-        return Invalid(f"Docker Engine refuses the container: {said}.", fix="Mend what the sentence names.")
-    return Unavailable(f"Docker Engine failed: {said}.", fix="Look at its log: `journalctl -u docker`.")
-
-
-def _engine_away(error: Exception) -> Unavailable:
-    text = str(error)
-    if "PermissionError" in text or "Permission denied" in text:
-        return Unavailable(
-            "This user may not use Docker Engine.", fix="Add it to the group `docker`, or run Opsroom as root."
-        )
-    if "too old" in text or "too new" in text:
-        return Unavailable(f"Docker Engine speaks another API: {text}.", fix="Install Docker Engine 20.10 or newer.")
-    if isinstance(error, requests.exceptions.Timeout):
-        return Unavailable(f"Docker Engine did not answer in {_TIMEOUT_S} s.", fix="Look at its log and its disk.")
-    return Unavailable("Docker Engine does not answer.", fix=f"{_START_FIX}, or use OPSROOM_AGENTS__BACKEND=process.")

@@ -36,19 +36,20 @@ _BASE_FIX = "Name a base image that is there: `opsroom image build --base IMAGE`
 Progress = Callable[[str], None]
 
 
-async def build_worker_image(*, base_image: str | None = None, progress: Progress) -> str:
+async def build_worker_image(*, base_image: str | None = None, docker_host: str = "", progress: Progress) -> str:
     """Build `opsroom/worker:VERSION` and return that name. `progress` gets a line for each step.
 
     Without `base_image`: the public Python image when it can be had, else one made of Debian's packages.
     """
     try:
-        return await _build(base_image, progress)
+        return await _build(base_image, docker_host, progress)
     except (DockerException, requests.RequestException) as error:
         raise Unavailable(f"The image cannot be built: {error}.", fix="See that Docker Engine runs here.") from error
 
 
-async def _build(base_image: str | None, progress: Progress) -> str:
-    client = await asyncio.to_thread(docker.DockerClient.from_env, timeout=_TIMEOUT_S)
+async def _build(base_image: str | None, docker_host: str, progress: Progress) -> str:
+    chosen = {"DOCKER_HOST": docker_host} if docker_host else None
+    client = await asyncio.to_thread(docker.DockerClient.from_env, timeout=_TIMEOUT_S, environment=chosen)
     try:
         base = await _base(client, base_image, progress)
         facts = await asyncio.to_thread(_python_of, client, base)

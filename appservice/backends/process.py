@@ -8,7 +8,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,7 +16,8 @@ from appservice.backends import bubblewrap, seccomp
 from appservice.backends.cgroups import Cgroups
 from appservice.backends.events import RESYNC, EventQueue
 from appservice.backends.inside import agent_user, check_name, prepare_folders
-from appservice.backends.process_state import Identity, ProcessState
+from appservice.backends.process_end import ProcessEnd
+from appservice.backends.process_state import ProcessState
 from appservice.backends.protocol import BackendEvent, Limits, Observed, Sandbox
 from appservice.errors import Unavailable
 from appservice.health import Health
@@ -63,7 +64,7 @@ class ProcessBackend:
         self._cgroups = groups if groups.usable() else None
         self.isolation = _isolation(self._cgroups is not None)
         self._locks: dict[str, asyncio.Lock] = {}
-        self._ends: dict[str, _End] = {}
+        self._ends: dict[str, ProcessEnd] = {}
         self._readers: set[EventQueue] = set()
 
     async def healthy(self) -> Health:
@@ -262,7 +263,7 @@ class ProcessBackend:
         if end.who.alive():
             raise Unavailable(f"The sandbox of {name} cannot be ended; its process {end.who.pid} hangs in the kernel.")
 
-    async def _first_process(self, name: str, end: "_End") -> int | None:
+    async def _first_process(self, name: str, end: ProcessEnd) -> int | None:
         """Return the sandbox's first process, waiting for one that is only just being started."""
         for _ in range(round(_KILL_S / _LOOK_S)):
             first = self._state(name).first_process()
@@ -305,7 +306,7 @@ class ProcessBackend:
         if not who.alive():  # the pid is another's by now
             os.close(handle)
             return False
-        self._ends[name] = _End(handle, who, lambda: self._ended(name))
+        self._ends[name] = ProcessEnd(handle, who, lambda: self._ended(name))
         return True
 
     def _ended(self, name: str) -> None:
@@ -330,32 +331,3 @@ def _isolation(limited: bool) -> str:
         f"Local process in namespaces of its own (bubblewrap) without network or capabilities, {limits}. Weaker "
         f"than Docker: it sees this machine's /usr, and has {filtered} system calls in place of Docker's profile."
     )
-
-
-class _End:
-    """Waits for the end of one process."""
-
-    def __init__(self, handle: int, who: Identity, ended: Callable[[], None]) -> None:
-        self.who = who
-        self.done = asyncio.Event()
-        self._handle = handle
-        self._ended = ended
-        self._loop = asyncio.get_running_loop()
-        self._loop.add_reader(handle, self._notice)
-
-    async def within(self, seconds: float) -> bool:
-        """Wait for the end; says whether it came."""
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self.done.wait(), seconds)
-        return self.done.is_set()
-
-    def close(self) -> None:
-        if self._handle >= 0:
-            self._loop.remove_reader(self._handle)
-            os.close(self._handle)
-            self._handle = -1
-
-    def _notice(self) -> None:
-        self.close()
-        self.done.set()
-        self._ended()
