@@ -101,11 +101,10 @@ class _Up:
 
     async def _come_up(self) -> None:
         """The control plane needs the homeserver to begin with; it waits for gateway and storage by itself."""
-        began, supervisor = monotonic(), self._supervisor
+        supervisor = self._supervisor
         first = tuple(one for one in self._world.foundations if one.name == HOMESERVER)
         rest = tuple(one for one in self._world.foundations if one.name != HOMESERVER)
         room, _ = await _together(self._matrix_side(first), supervisor.start(rest))
-        self._say(f"ops room ready, {monotonic() - began:.1f} s after the start")
         self._facts = self._gather(room)
         self._note()
         await self._site.ready()
@@ -116,14 +115,16 @@ class _Up:
 
     async def _matrix_side(self, homeserver: tuple[Component, ...]) -> dict[str, Any]:
         """From the homeserver to the ops room."""
-        world = self._world
+        began, world = monotonic(), self._world
         await self._supervisor.start(homeserver)
         if world.shared_secret:
             await self._make_operator(world.settings.homeserver.url)
         else:
             await wait_until_registered(world.settings, world.registration, say=self._say)
         await self._supervisor.start((world.control_plane,))
-        return await self._ops_room()
+        room = await self._ops_room()
+        self._say(f"ops room ready, {monotonic() - began:.1f} s after the start")
+        return room
 
     async def _make_operator(self, url: str) -> None:
         world = self._world

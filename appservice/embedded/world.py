@@ -25,7 +25,7 @@ from appservice.storage import seaweed
 HOMESERVER, GATEWAY, STORAGE, CONTROL_PLANE = "homeserver", "gateway", "storage", "control-plane"
 OPERATOR_SOCKET = "operator.sock"
 _FRUGAL = {"MALLOC_ARENA_MAX": "2", "PYTHONUNBUFFERED": "1"}
-_FRUGAL_GO = {"GOGC": "50", "GOMEMLIMIT": "96MiB"}
+_FRUGAL_GO = {"GOGC": "25", "GOMEMLIMIT": "64MiB"}
 _WANTED = {
     "client_port": ("the web client", 8080),
     "homeserver_port": ("the homeserver", 8008),
