@@ -67,11 +67,15 @@ class Process:
 
     async def _read(self) -> None:
         output = self._process.stdout
-        while output is not None and (line := await output.readline()):
-            message = decode(line)
-            queue = self._waiting.get(message.id)
-            if queue is not None:
-                queue.put_nowait(message)
+        try:
+            while output is not None and (line := await output.readline()):
+                message = decode(line)
+                queue = self._waiting.get(message.id)
+                if queue is not None:
+                    queue.put_nowait(message)
+        except ValueError:  # a line that is too long or no message: this process cannot be followed any more
+            log.exception("the brain sent something that is no message")
+            self._process.kill()
         for turn, queue in self._waiting.items():
             queue.put_nowait(Ended(id=turn, end=LOST))
 

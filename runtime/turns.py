@@ -63,7 +63,7 @@ class Turns:
         task = asyncio.create_task(self._run(running))
         self._running[running.turn.id] = running
         self._tasks[running.turn.id] = task
-        task.add_done_callback(lambda _: self._forget(running.turn.id))
+        task.add_done_callback(lambda done: self._forget(running.turn.id, done))
         await asyncio.shield(task)
 
     def cancel(self, turn: str) -> None:
@@ -81,9 +81,12 @@ class Turns:
             self.cancel(turn)
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _forget(self, turn: str) -> None:
+    def _forget(self, turn: str, done: asyncio.Task[None]) -> None:
         del self._running[turn]
         del self._tasks[turn]
+        error = None if done.cancelled() else done.exception()
+        if error is not None:  # the name only: the text may quote the conversation
+            log.error("a turn failed: %s", type(error).__name__)
 
     def _give_up(self, turn: str) -> None:
         if turn in self._tasks:
