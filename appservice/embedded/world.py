@@ -34,6 +34,7 @@ _WANTED = {
     "storage_volume_port": ("the storage's volumes", 8335),
     "storage_filer_port": ("the storage's filer", 8336),
 }
+_NOT_WORTH_A_WORD = ("storage_master_port", "storage_volume_port", "storage_filer_port")  # nobody calls them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +83,7 @@ def settle(data_dir: Path, flags: dict[str, Any], reserved: ExitStack, *, web: b
             fix="Stop what listens there, or name another port with --listen and register Opsroom again.",
         )
     changes = config.merged(flags, _changes(settings, numbers, listen))
-    said = tuple(one.said for one in chosen.values() if one.said)
+    said = tuple(one.said for one in chosen.values() if one.said and one.name not in _NOT_WORTH_A_WORD)
     return Settled(settings=config.load(data_dir, **changes), said=said, changes=changes)
 
 
