@@ -184,7 +184,7 @@ async def test_with_a_homeserver_of_ones_own_it_explains_waits_and_goes_on(up_di
     running = await start(
         up_dir,
         *("--homeserver", f"http://127.0.0.1:{port}", "--server-name", SERVER_NAME, "--operator", f"@me:{SERVER_NAME}"),
-        *("--listen", f"127.0.0.1:{listen}"),
+        *("--listen", f"127.0.0.1:{listen}", "--no-web", "--backend", "process"),
     )
     await running.says("app_service_config_files")
     registration = up_dir / "homeserver" / "registration.yaml"
