@@ -180,12 +180,12 @@ class DockerBackend:
         }
 
     def _create(self, sandbox: Sandbox) -> None:
+        prepare_folders(sandbox)
         found = self._find(sandbox.name)
         if found is not None and found.labels.get(HASH_LABEL) == sandbox.spec_hash:
             return
         if found is not None:
             self._remove(sandbox.name)
-        prepare_folders(sandbox)
         try:
             self._client().containers.create(
                 **specification(sandbox, installation=self._installation, command=self._command)

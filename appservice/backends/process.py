@@ -108,6 +108,7 @@ class ProcessBackend:
 
     async def create(self, sandbox: Sandbox) -> None:
         async with self._lock(check_name(sandbox.name)):
+            await asyncio.to_thread(prepare_folders, sandbox)
             found = await self.observe(sandbox.name)
             if found.state != "absent" and found.spec_hash == sandbox.spec_hash:
                 return
@@ -183,7 +184,6 @@ class ProcessBackend:
         return {one.name: one for one in found if one.state != "absent"}
 
     def _create(self, sandbox: Sandbox) -> None:
-        prepare_folders(sandbox)
         state = self._state(sandbox.name)
         etc = state.folder / "etc"
         etc.mkdir(parents=True, exist_ok=True)

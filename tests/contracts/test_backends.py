@@ -1,5 +1,6 @@
 """What every backend promises, on the real Docker Engine and on real sandboxed processes."""
 
+import shutil
 import stat
 from dataclasses import replace
 from pathlib import Path
@@ -190,6 +191,16 @@ async def test_the_agent_writes_into_its_own_folder_only(place: Place, backend: 
     assert (sandbox.agent_dir / "mine").read_text() == "x"
     for path in ("/run/opsroom/gateway/x", f"{SECRETS_DIR}/x", "/x", "/etc/x", "/usr/x"):
         assert not await ask(sandbox, can_write(path)), path
+
+
+async def test_folders_that_were_cleared_away_are_made_again(place: Place, backend: Backend) -> None:
+    sandbox = place.sandbox()
+    await place.run(backend, sandbox)
+    await backend.stop("alice")
+    shutil.rmtree(sandbox.agent_dir)
+    await backend.create(sandbox)
+    await backend.start("alice")
+    assert await ask(sandbox, "answer = 'here'") == "here"
 
 
 async def test_declared_variables_and_the_agents_name_reach_it(place: Place, backend: Backend) -> None:
