@@ -170,7 +170,8 @@ async def _run(command: list[str], *, fix: str) -> None:
         env={**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1"},
     )
     try:
-        said, _ = await asyncio.wait_for(process.communicate(), _COMMAND_LIMIT_S)
+        async with asyncio.timeout(_COMMAND_LIMIT_S):
+            said, _ = await process.communicate()
     except (TimeoutError, asyncio.CancelledError):
         process.kill()
         await process.wait()

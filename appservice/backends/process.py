@@ -148,8 +148,9 @@ class ProcessBackend:
                 if found.state == "running":
                     self._watch(name)
             while True:
-                try:
-                    event = await asyncio.wait_for(queue.next(), _TRIM_S)
+                try:  # not wait_for: in Python 3.11 it may swallow a cancellation that comes with an event
+                    async with asyncio.timeout(_TRIM_S):
+                        event = await queue.next()
                 except TimeoutError:
                     await asyncio.to_thread(self._trim_logs)
                 else:
@@ -222,7 +223,8 @@ class ProcessBackend:
             env=variables,
         )
         try:  # the launcher lets go of its output once it has noted its pid
-            said, _ = await asyncio.wait_for(process.communicate(), _LAUNCH_S)
+            async with asyncio.timeout(_LAUNCH_S):
+                said, _ = await process.communicate()
         except TimeoutError as error:
             raise Unavailable(f"The sandbox of {name} did not start in {_LAUNCH_S:g} s.") from error
         if self._state(name).launcher() is None:

@@ -22,7 +22,8 @@ class ProcessEnd:
     async def within(self, seconds: float) -> bool:
         """Wait for the end; says whether it came."""
         with suppress(TimeoutError):
-            await asyncio.wait_for(self.done.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self.done.wait()
         return self.done.is_set()
 
     def close(self) -> None:

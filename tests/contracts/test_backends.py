@@ -1,5 +1,6 @@
 """What every backend promises, on the real Docker Engine and on real sandboxed processes."""
 
+import asyncio
 import shutil
 import stat
 from dataclasses import replace
@@ -10,7 +11,7 @@ import pytest
 from appservice.backends.inside import agent_user, write_token
 from appservice.backends.protocol import AGENT_DIR, SECRETS_DIR, Backend, Limits
 from appservice.errors import Invalid, Unavailable
-from tests.support.backends import TEST_IMAGE, Events, Place, ask, tell
+from tests.support.backends import DEADLINE_S, TEST_IMAGE, Events, Place, ask, tell
 
 KILL_ITSELF = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
 EAT_MEMORY = "eaten = []\nwhile True:\n    eaten.append(b'x' * 10**7)"
@@ -108,6 +109,16 @@ async def test_a_life_is_reported_in_its_order(place: Place, backend: Backend, e
     await backend.stop("alice")
     await backend.remove("alice")
     await events.until(("alice", "start"), ("alice", "die"), ("alice", "destroy"))
+
+
+async def test_a_reader_that_is_cancelled_just_as_an_event_comes_ends(place: Place, backend: Backend) -> None:
+    for _ in range(5):
+        listening = Events(backend)
+        await listening.until(("", "resync"))
+        await backend.create(place.sandbox())
+        await backend.remove("alice")
+        async with asyncio.timeout(DEADLINE_S):
+            await listening.close()
 
 
 async def test_a_killed_agent_is_reported_and_seen_as_ended(place: Place, backend: Backend, events: Events) -> None:
