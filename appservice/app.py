@@ -47,6 +47,7 @@ from appservice.reconcile.keeper import GatewayKeeper
 from appservice.reconcile.worker import Place, WorkerReconciler, World, prefix
 from appservice.runtimes.a2a import Agent
 from appservice.storage.connect import connect
+from appservice.storage.keys import Keys
 from appservice.storage.protocol import Objects, Users
 from appservice.store import consumers, housekeeping, meta, objects, rooms, status
 from appservice.store.changes import Changes, Key
@@ -101,7 +102,7 @@ class Plane:
     engine: Engine
     ops: OpsRoom
     checks: Checks
-    keys: agents_api.StorageKeys
+    keys: Keys
     space: str = ""
     not_ready: str = "starting"
     tasks: set[asyncio.Task[Any]] = field(default_factory=set)
@@ -280,9 +281,11 @@ async def _compose(settings: Settings, store: Database, stack: AsyncExitStack) -
     stack.push_async_callback(backend.close)
     stored, users = connect(settings)
     stack.push_async_callback(stored.close)
+    stack.push_async_callback(users.close)
     gateway = EnvoyGateway(EnvoyFixed.from_settings(settings))
     stack.push_async_callback(gateway.close)
 
+    keys = Keys(users)
     changes, pace, members = Changes(), Pace(), Members(homeserver)
     operators = Operators(homeserver, members)
     names = Names(bot=settings.bot_id, prefix=settings.user_prefix, server_name=settings.server_name)
@@ -312,6 +315,7 @@ async def _compose(settings: Settings, store: Database, stack: AsyncExitStack) -
         keeper=keeper,
         objects=stored,
         users=users,
+        keys=keys,
         image=default_image(settings),
         place=place,
     )
@@ -377,7 +381,7 @@ async def _compose(settings: Settings, store: Database, stack: AsyncExitStack) -
         engine=engine,
         ops=ops,
         checks=checks,
-        keys=agents_api.StorageKeys(users),
+        keys=keys,
     )
     plane.router = Router(
         store=store,

@@ -35,6 +35,7 @@ class Gateway:
         self.base_url = base_url
         self._token_file = token_file
         self._key: StorageKey | None = None
+        self._refused = ""
         limits = httpx.Limits(max_connections=16, max_keepalive_connections=2, keepalive_expiry=15)
         self.http = httpx.AsyncClient(
             base_url=base_url, timeout=httpx.Timeout(30, connect=5), limits=limits, trust_env=False
@@ -52,6 +53,8 @@ class Gateway:
 
     def forget_storage_key(self) -> None:
         """Have the next call fetch a new key: storage refused this one."""
+        if self._key is not None:
+            self._refused = self._key.access_key
         self._key = None
 
     async def close(self) -> None:
@@ -60,7 +63,9 @@ class Gateway:
     async def _exchange(self) -> StorageKey:
         try:
             answer = await self.http.post(
-                "/opsroom/v1/storage-key", headers={"authorization": f"Bearer {self.token}"}, content=b""
+                "/opsroom/v1/storage-key",
+                headers={"authorization": f"Bearer {self.token}"},
+                json={"refused": self._refused},
             )
         except httpx.HTTPError as error:
             raise Failure("The gateway does not answer, so files cannot be loaded or saved.", retry=True) from error

@@ -10,6 +10,8 @@ from tests.support.gateway import gateway as gateway
 from tests.support.gateway import gateway_bed as gateway_bed
 from tests.support.runtime import agents_world as agents_world
 from tests.support.runtime import bench as bench
+from tests.support.stack import docker_stack as docker_stack
+from tests.support.stack import stack as stack
 from tests.support.storage import storage as storage
 from tests.support.storage import world as world
 from tests.support.synapse import synapse as synapse

@@ -3,49 +3,16 @@
 Who asks is what Envoy read from the verified token and put into `x-opsroom-consumer`; never an argument.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from time import time
 
 from aiohttp import web
 
 from appservice.errors import OpsroomError
 from appservice.gateway import demo
-from appservice.storage.protocol import AccessKey, Users
+from appservice.storage.keys import Keys
 
 CONSUMER = "x-opsroom-consumer"
-KEY_LIFE_S = 3600.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Held:
-    key: AccessKey
-    until: float
-
-
-class StorageKeys:
-    """Keys of at most an hour, in memory only; a new one retires all but the one before it."""
-
-    def __init__(self, users: Users) -> None:
-        self._users = users
-        self._held: dict[str, _Held] = {}
-        self._locks: dict[str, asyncio.Lock] = {}
-
-    async def of(self, name: str) -> tuple[AccessKey, float]:
-        """The agent's key and when it ends (seconds since the epoch)."""
-        async with self._locks.setdefault(name, asyncio.Lock()):
-            held = self._held.get(name)
-            if held is None or held.until - time() < KEY_LIFE_S / 2:
-                fresh = _Held(key=await self._users.issue_key(name), until=time() + KEY_LIFE_S)
-                before = [held.key.key_id] if held else []
-                await self._users.retire_keys(name, keep=[fresh.key.key_id, *before])
-                self._held[name] = held = fresh
-            return held.key, held.until
-
-    def forget(self, name: str) -> None:
-        """The agent's storage user was deleted."""
-        self._held.pop(name, None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,23 +25,26 @@ class AgentFacts:
     region: str
 
 
-def app(keys: StorageKeys, facts: AgentFacts) -> web.Application:
+def app(keys: Keys, facts: AgentFacts) -> web.Application:
     async def storage_key(request: web.Request) -> web.Response:
         name = request.headers.get(CONSUMER, "")
         if not name or await facts.models(name) is None:
             return _refuse(403, "no agent of that name")
         try:
-            key, until = await keys.of(name)
+            body = await request.json() if request.can_read_body else {}
+            lent = await keys.lend(name, refused=str(body.get("refused", "")))
+        except ValueError:
+            return _refuse(400, "the body is JSON or nothing")
         except OpsroomError as error:
             return _refuse(503, str(error))
         return web.json_response(
             {
-                "access_key": key.key_id,
-                "secret_key": key.secret,
+                "access_key": lent.key.key_id,
+                "secret_key": lent.key.secret,
                 "bucket": facts.bucket,
                 "prefix": facts.prefix(name),
                 "region": facts.region,
-                "expires_at": until,
+                "expires_at": lent.until,
             }
         )
 

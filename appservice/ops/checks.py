@@ -3,7 +3,7 @@
 import asyncio
 import shutil
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import time
 
 from appservice.backends.protocol import Backend
@@ -40,7 +40,8 @@ class Checks:
             "model": self._models,
             "disk": self._disk,
         }
-        return list(await asyncio.gather(*(_guarded(part, check) for part, check in todo.items())))
+        found = await asyncio.gather(*(_guarded(part, check) for part, check in todo.items()))
+        return [replace(health, part=part) for health, part in zip(found, todo, strict=True)]
 
     async def _homeserver(self) -> Health:
         user = await self.homeserver.whoami()

@@ -32,6 +32,7 @@ from appservice.resources.worker import WorkerSpec, pending
 from appservice.rooms import desired, live
 from appservice.rooms.desired import DesiredRoom
 from appservice.runtimes.a2a import Agent
+from appservice.storage.keys import Keys
 from appservice.storage.protocol import Access, Objects, Users
 from appservice.store import consumers, meta, objects, rooms, status, turns
 from appservice.store.changes import Changes, Key
@@ -76,6 +77,7 @@ class World:
     keeper: GatewayKeeper
     objects: Objects
     users: Users
+    keys: Keys
     image: str
     place: Callable[[], Awaitable[Place]]
 
@@ -282,7 +284,7 @@ class WorkerReconciler:
         await self._w.backend.remove(name)
         await self._w.store.write(lambda db: consumers.revoke(db, name))
         await self._w.keeper.sync()
-        await self._w.users.delete(name)
+        await self._w.keys.delete_user(name)
         if not await meta.get(self._w.store, KEPT_FILES + name):
             stored_files = await self._w.objects.list(prefix(name))
             await self._w.objects.delete([item.key for item in stored_files])

@@ -5,6 +5,7 @@ Waiting follows one `/sync` loop; nothing is polled and nothing sleeps.
 
 import asyncio
 import itertools
+import json
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable
@@ -16,6 +17,7 @@ from urllib.parse import quote
 import aiohttp
 
 WAIT_S = 60.0
+_FILTER = json.dumps({"room": {"timeline": {"limit": 500}}})  # a burst must not leave a gap
 
 
 @dataclass(slots=True)
@@ -156,7 +158,9 @@ class Person:
 
     async def _follow(self) -> None:
         while True:
-            query = {"timeout": "20000", "set_presence": "offline"} | ({"since": self.since} if self.since else {})
+            query = {"timeout": "20000", "set_presence": "offline", "filter": _FILTER} | (
+                {"since": self.since} if self.since else {}
+            )
             try:
                 answer = await self.call("GET", "sync", **query)
             except (aiohttp.ClientError, RuntimeError):  # the homeserver is away: that is what some tests are about

@@ -89,8 +89,8 @@ async def start(data_dir: Path, *flags: object, **environment: str) -> Running:
     """Start `opsroom up`. Its output is collected line by line."""
     process = await asyncio.create_subprocess_exec(
         *OPSROOM,
-        *("up", "--data-dir", str(data_dir), "--no-web", "--backend", "process"),
-        *(str(flag) for flag in flags),
+        *("up", "--data-dir", str(data_dir)),
+        *(str(flag) for flag in flags or ("--no-web", "--backend", "process")),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=PIPE,
         stderr=asyncio.subprocess.STDOUT,

@@ -1,0 +1,127 @@
+"""The whole of Opsroom on real components, with a scripted model provider and the operator at a Matrix client.
+
+`stack` is one that tests share (local processes); `docker_stack` the same with containers. A test makes workers of
+its own, under names of its own.
+"""
+
+import asyncio
+import json
+import os
+import secrets
+import shutil
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
+
+import pytest
+
+from appservice.embedded.accounts import ensure_operator
+from tests.support import up
+from tests.support.children import runs
+from tests.support.person import Message, Person, person
+from tests.support.provider import ScriptedProvider
+
+KEY = "sk-test-" + secrets.token_hex(8)
+
+
+@dataclass(slots=True, kw_only=True)
+class Stack:
+    running: up.Running
+    info: dict[str, Any]
+    provider: ScriptedProvider
+    op: Person
+    exits: AsyncExitStack = field(repr=False)
+
+    @property
+    def ops_room(self) -> str:
+        return str(self.info["ops_room"])
+
+    @property
+    def data_dir(self) -> Path:
+        return Path(self.info["data_dir"])
+
+    def agent(self, name: str) -> str:
+        return f"@agent-{name}:{self.info['server_name']}"
+
+    async def apply(self, text: str | bytes, *, name: str = "test.yaml", timeout_s: float = 150) -> Message:
+        """Upload a file into the ops room and wait for the end of its apply."""
+        data = text if isinstance(text, bytes) else text.encode()
+        return await self.op.ended(await self.op.upload(self.ops_room, name, data), timeout_s)
+
+    async def command(self, text: str, timeout_s: float = 60) -> Message:
+        return await self.op.command(self.ops_room, text, timeout_s)
+
+    async def worker(self, name: str, **spec: Any) -> str:
+        """Make a Worker that is ready; its room's id, with the operator in it."""
+        answer = await self.apply(worker_yaml(name, **spec))
+        assert "ready" in answer.text or "asleep" in answer.text or "stopped" in answer.text, answer.text
+        return await self.room(name)
+
+    async def room(self, name: str) -> str:
+        room = await self.op.resolve(f"#opsroom-worker-{name}:{self.info['server_name']}")
+        await self.op.until(lambda: room in self.op.rooms, f"{name}'s room")
+        return room
+
+    async def ask(self, room: str, name: str, text: str, **more: Any) -> str:
+        return await self.op.say(room, text, mention=self.agent(name), **more)
+
+    async def somebody(self, name: str) -> Person:
+        """Another person on the same homeserver."""
+        kept = json.loads((self.data_dir / "secrets" / "homeserver.json").read_text())
+        await ensure_operator(self.info["homeserver"], kept["registration_shared_secret"], name, "just a test")
+        return await self.exits.enter_async_context(person(self.info["homeserver"], name, "just a test"))
+
+    async def kill_control_plane(self) -> None:
+        """kill -9, and wait until the supervisor has started another one."""
+        old = self.info["pids"]["control_plane"]
+        os.kill(old, signal.SIGKILL)
+        while True:
+            found = await up.opsroom("info", "--json", "--data-dir", str(self.data_dir))
+            fresh = await self.running.info() if found.code == 0 else None
+            if fresh and fresh["pids"]["control_plane"] not in (None, old) and runs(fresh["pids"]["control_plane"]):
+                self.info = fresh
+                return
+            await asyncio.sleep(0.1)
+
+    def log(self) -> str:
+        return (self.data_dir / "logs" / "control-plane.log").read_text()
+
+
+def worker_yaml(name: str, **spec: Any) -> str:
+    lines = "".join(f"  {key}: {value}\n" for key, value in ({"model": "gpt-test"} | spec).items())
+    return f"apiVersion: hiclaw.io/v1beta1\nkind: Worker\nmetadata:\n  name: {name}\nspec:\n{lines}"
+
+
+@asynccontextmanager
+async def opened(*flags: object, **environment: str) -> AsyncIterator[Stack]:
+    """Start everything in a folder of its own; stop and remove it afterwards."""
+    folder = Path(mkdtemp(prefix="ops-"))
+    async with AsyncExitStack() as exits:
+        provider = await exits.enter_async_context(ScriptedProvider())
+        running = await up.start(
+            folder / "w", *flags, OPENAI_API_KEY=KEY, OPENAI_BASE_URL=provider.base_url, **environment
+        )
+        exits.push_async_callback(running.stop)
+        info = await running.info()
+        password = Path(info["password_file"]).read_text().strip()
+        op = await exits.enter_async_context(person(info["homeserver"], "op", password))
+        await op.until(lambda: info["ops_room"] in op.rooms, "the ops room")
+        yield Stack(running=running, info=info, provider=provider, op=op, exits=exits)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+async def stack() -> AsyncIterator[Stack]:
+    async with opened() as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+async def docker_stack(backends_there: Callable[[str], None]) -> AsyncIterator[Stack]:
+    backends_there("docker")
+    async with opened("--no-web", "--backend", "docker") as found:
+        yield found
