@@ -1,5 +1,6 @@
 """Talk to an agent: A2A 1.0 (JSON-RPC, streaming) over the unix socket in its door."""
 
+import stat
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -89,7 +90,7 @@ class Agent:
             async with self._http() as http:
                 answer = await http.get(f"{BASE}/healthz", timeout=2.0)
             facts = answer.json()
-        except (httpx.HTTPError, OSError, ValueError):
+        except (AgentLost, httpx.HTTPError, OSError, ValueError):
             return None
         return facts if answer.status_code == 200 and isinstance(facts, dict) else None
 
@@ -130,6 +131,9 @@ class Agent:
                 return
 
     def _http(self) -> httpx.AsyncClient:
+        """The folder is the agent's: a link there could lead to another socket of ours."""
+        if not _is_socket(self._socket):
+            raise AgentLost("the agent has no socket", fix="It is started again by itself.")
         transport = httpx.AsyncHTTPTransport(uds=str(self._socket))
         return httpx.AsyncClient(transport=transport, timeout=httpx.Timeout(None, connect=CONNECT_S))
 
@@ -137,6 +141,13 @@ class Agent:
     async def _client(self) -> AsyncIterator[Client]:
         async with self._http() as http:
             yield ClientFactory(ClientConfig(streaming=True, httpx_client=http)).create(_CARD)
+
+
+def _is_socket(path: Path) -> bool:
+    try:
+        return stat.S_ISSOCK(path.lstat().st_mode)
+    except OSError:
+        return False
 
 
 async def _errors(call: Any) -> Any:

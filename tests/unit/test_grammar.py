@@ -1,0 +1,68 @@
+"""From what was typed to a command, forgiving like a phone."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from appservice.errors import Invalid
+from appservice.ops import grammar, render
+from appservice.ops.commands import COMMANDS
+
+
+@pytest.mark.parametrize(
+    ("typed", "verb"),
+    [("!help", "help"), ("Status", "status"), ("!HELP", "help"), ("!ls workers", "get"), ("!rm worker/a", "delete")],
+)
+def test_verbs_are_found_by_name_and_alias_in_any_case(typed: str, verb: str) -> None:
+    assert grammar.parse(typed).command.name == verb
+
+
+def test_quotes_dashes_and_spaces_of_phones_are_undone() -> None:
+    request = grammar.parse("!logs\u00a0“alice” —lines 5")
+
+    assert (request.arguments.object, request.arguments.lines) == ("alice", 5)
+
+
+@pytest.mark.parametrize("text", ["!!!", "!?", "hello", "! ", "5!"])
+def test_people_talking_is_no_command(text: str) -> None:
+    assert not grammar.is_command(text)
+
+
+@pytest.mark.parametrize(
+    ("typed", "words"),
+    [
+        ("!aply", "`!apply`"),
+        ("!xyzzy", "`!help`"),
+        ("!logs", "`!logs alice`"),
+        ("!logs alice --lines many", "invalid int"),
+        ("!get 'workers", "closed"),
+        ("!version now please", "does not know"),
+    ],
+)
+def test_a_wrong_command_says_what_and_how(typed: str, words: str) -> None:
+    with pytest.raises(Invalid) as caught:
+        grammar.parse(typed)
+
+    assert words in render.problems(caught.value)
+
+
+@given(st.text())
+def test_no_text_breaks_the_parser(text: str) -> None:
+    try:
+        found = grammar.parse(text).command.name
+    except Invalid as error:
+        found = str(error)
+
+    assert found in COMMANDS or len(found) > 10
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_every_command_has_help_with_an_example_that_parses(name: str) -> None:
+    command = COMMANDS[name]
+
+    text = render.help_for(command)
+
+    assert f"!{name}" in text
+    for example in command.examples:
+        assert grammar.parse(example).command is command
+    assert f"`!{name}`" in render.help_text()

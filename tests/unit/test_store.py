@@ -1,0 +1,186 @@
+"""The store's promises: whole units, repeats recognised, states that only move forward."""
+
+import asyncio
+import random
+import sqlite3
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from appservice.errors import Conflict
+from appservice.store import consumers, inbox, objects, outbox, status, turns
+from appservice.store.changes import Changes, Key
+from appservice.store.database import Connection, Database
+from appservice.store.objects import Declared
+from appservice.store.outbox import Outgoing
+from appservice.store.status import Condition, Status
+from appservice.store.turns import Turn
+
+KEY = Key("Worker", "a")
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[Database]:
+    database = await Database.open(tmp_path / "opsroom.db")
+    yield database
+    await database.close()
+
+
+def event(name: str, room: str = "!r") -> inbox.RawEvent:
+    return {"event_id": name, "room_id": room, "type": "m.room.message", "sender": "@a:hs", "content": {}}
+
+
+async def test_a_repeated_event_is_stored_and_handed_on_once(store: Database) -> None:
+    first = await store.write(lambda db: inbox.add(db, [event("$1"), event("$2"), event("$1")], now=1))
+    await store.write(lambda db: inbox.finish(db, "$1"))
+    again = await store.write(lambda db: inbox.add(db, [event("$1"), event("$3")], now=2))
+
+    assert [e["event_id"] for e in first] == ["$1", "$2"]
+    assert [e["event_id"] for e in again] == ["$3"]
+    assert [e["event_id"] for e in await inbox.unfinished(store)] == ["$2", "$3"]
+
+
+async def test_cancelled_callers_leave_no_half_unit(store: Database) -> None:
+    async def pair(number: int, db: Connection) -> None:
+        for side in "ab":
+            await inbox.add(db, [event(f"${number}{side}")], now=0)
+            await asyncio.sleep(0)
+
+    dice = random.Random(3)
+    tasks = [asyncio.create_task(store.write(lambda db, n=n: pair(n, db))) for n in range(60)]
+    for task in tasks:
+        await asyncio.sleep(0)
+        if dice.random() < 0.5:
+            task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    await store.write(lambda db: inbox.finish(db, "none"))  # the last in the queue
+
+    rows = await store.read(
+        "SELECT substr(event_id, 1, length(event_id) - 1) AS n, count(*) AS c FROM inbox GROUP BY n"
+    )
+    assert rows
+    assert all(row["c"] == 2 for row in rows)
+
+
+async def test_a_failed_unit_changes_nothing(store: Database) -> None:
+    async def broken(db: Connection) -> None:
+        await inbox.add(db, [event("$1")], now=0)
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await store.write(broken)
+
+    assert await inbox.unfinished(store) == []
+
+
+async def test_a_newer_database_is_refused_with_a_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "opsroom.db"
+    with sqlite3.connect(path) as db:
+        db.execute("PRAGMA user_version = 999")
+
+    with pytest.raises(Conflict, match="schema 999"):
+        await Database.open(path)
+
+
+async def declare(store: Database, document: dict[str, object]) -> str:
+    wanted = Declared(kind="Worker", name="a", api_version="v1", document=document, text="")
+    return await store.write(lambda db: objects.declare(db, wanted, author="@op:hs", cause="$c", now=1))
+
+
+async def test_declaring_the_same_twice_is_no_change(store: Database) -> None:
+    actions = [await declare(store, {"b": 1, "a": 2}), await declare(store, {"a": 2, "b": 1}), await declare(store, {})]
+
+    assert actions == ["created", "unchanged", "changed"]
+    stored = await objects.get(store, KEY)
+    assert stored is not None
+    assert stored.generation == 2
+
+
+async def test_an_object_goes_only_after_its_deletion_was_begun(store: Database) -> None:
+    await declare(store, {})
+    await store.write(lambda db: objects.forget(db, KEY))
+    assert await objects.get(store, KEY) is not None
+
+    await store.write(lambda db: objects.begin_delete(db, KEY, author="@op:hs", cause="$d", now=2))
+    await declare(store, {})  # wanted again: it stays
+    await store.write(lambda db: objects.forget(db, KEY))
+    assert await objects.get(store, KEY) is not None
+
+    await store.write(lambda db: objects.begin_delete(db, KEY, author="@op:hs", cause="$d", now=3))
+    await store.write(lambda db: objects.forget(db, KEY))
+    assert await objects.get(store, KEY) is None
+
+
+def a_turn(name: str = "t", event_id: str = "$q") -> Turn:
+    return Turn(id=name, event_id=event_id, agent="a", room_id="!r", thread="$q", sender="@s:hs", question="?")
+
+
+async def test_one_event_asks_an_agent_once(store: Database) -> None:
+    assert await store.write(lambda db: turns.add(db, a_turn()))
+    assert not await store.write(lambda db: turns.add(db, a_turn("other")))
+
+
+async def test_a_turn_that_has_ended_cannot_move_again(store: Database) -> None:
+    await store.write(lambda db: turns.add(db, a_turn()))
+    assert await store.write(lambda db: turns.deliver(db, "t", 1))
+    assert not await store.write(lambda db: turns.edit(db, "$q", "too late"))
+    assert await store.write(lambda db: turns.end(db, "t", "stopped", now=1))
+
+    assert not await store.write(lambda db: turns.end(db, "t", "done", now=2))
+    assert not await store.write(lambda db: turns.deliver(db, "t", 2))
+    found = await turns.get(store, "t")
+    assert found is not None
+    assert (found.state, found.question) == ("stopped", "?")
+
+
+async def test_an_outgoing_event_is_kept_once_and_dead_ones_keep_their_content(store: Database) -> None:
+    item = Outgoing(txn_id="a.1", room_id="!r", sender="@a:hs", type="t", content={"x": 1}, cause="$c")
+    for _ in range(2):
+        await store.write(lambda db: outbox.add(db, item, now=1))
+    assert len(await outbox.pending(store)) == 1
+
+    await store.write(lambda db: outbox.bury(db, "a.1", "no such room"))
+
+    [dead] = await outbox.dead(store)
+    assert (dead.content, dead.error) == ({"x": 1}, "no such room")
+    assert await outbox.pending(store) == []
+
+
+async def test_revoking_all_but_one_token_leaves_that_one(store: Database) -> None:
+    for jti in ("old", "new"):
+        await store.write(lambda db, jti=jti: consumers.issued(db, jti, "a", 100))
+
+    gone = await store.write(lambda db: consumers.revoke(db, "a", keep="new"))
+
+    assert gone == ["old"]
+    assert await consumers.revoked(store, now=50) == {"old"}
+    assert await consumers.revoked(store, now=200) == set()
+    assert await consumers.is_revoked(store, "unknown")
+
+
+def test_a_condition_keeps_its_time_until_its_status_flips() -> None:
+    first = Status().with_conditions((Condition(type="A", status="True", reason="X"),), now=1)
+    same = first.with_conditions((Condition(type="A", status="True", reason="Y", took_s=3),), now=2)
+    other = same.with_conditions((Condition(type="A", status="False", reason="Z"),), now=3)
+
+    assert [s.conditions[0].since for s in (first, same, other)] == [1, 1, 3]
+    assert not status.equal(first, same)
+
+
+async def test_who_waits_for_a_change_is_woken_by_it() -> None:
+    changes = Changes()
+    seen = 0
+
+    async def condition() -> bool:
+        nonlocal seen
+        seen += 1
+        return seen > 2
+
+    waiting = asyncio.create_task(changes.until(condition, 5))
+    while not waiting.done():
+        changes.publish(KEY)
+        await asyncio.sleep(0)
+
+    assert await waiting
+    assert not await changes.until(lambda: asyncio.sleep(0, False), 0.01)
