@@ -25,7 +25,7 @@ examples:
              --operator @me:example.org --listen 0.0.0.0:9000 --public-url http://ops.example.org:9000
                                                with a homeserver of your own
 
-Provider keys come from the environment (OPENAI_API_KEY, ANTHROPIC_API_KEY, ...) or from opsroom.yaml."""
+Providers also come from the environment (OPENAI_API_KEY, ANTHROPIC_API_KEY, ...) or from opsroom.yaml."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -107,6 +107,9 @@ def _add_up(up: argparse.ArgumentParser) -> None:
     up.add_argument("--no-web", action="store_true", help="without the web client")
     up.add_argument("--backend", choices=["auto", "docker", "process"], help="where agents run")
     up.add_argument("--operator", metavar="NAME", help="name or Matrix id of the first operator; default op")
+    model = up.add_argument_group("with a model provider")
+    model.add_argument("--provider-url", metavar="URL", help="any OpenAI-shaped one, up to /v1")
+    model.add_argument("--provider-key-file", type=Path, metavar="FILE", help="file with its key")
     own = up.add_argument_group("with a homeserver of your own")
     own.add_argument("--homeserver", metavar="URL", help="its client-server API")
     own.add_argument("--server-name", metavar="NAME", help="the part of its Matrix ids after the colon")

@@ -32,7 +32,8 @@ def up(options: argparse.Namespace, data_dir: Path) -> int:
 
     flags = settings_of(options)
     data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    if not (data_dir / SETTINGS_FILE).exists() and sys.stdin.isatty() and sys.stderr.isatty():
+    first = not (data_dir / SETTINGS_FILE).exists() and not options.provider_url
+    if first and sys.stdin.isatty() and sys.stderr.isatty():
         from appservice.cli.firstrun import ask_for_provider
 
         ask_for_provider(data_dir)
@@ -63,6 +64,9 @@ def settings_of(options: argparse.Namespace) -> dict[str, Any]:
         "agents": {"backend": options.backend},
         "embedded": {"client_port": options.port},
     }
+    if options.provider_url:
+        url, key_file = options.provider_url.rstrip("/"), _path(options.provider_key_file)
+        flags["providers"] = [_given({"name": "own", "base_url": url, "key_file": key_file})]
     if options.homeserver:
         if not options.server_name or not (options.operator or "").startswith("@"):
             raise Invalid(

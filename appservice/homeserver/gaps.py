@@ -20,7 +20,7 @@ from mautrix.errors import MatrixRequestError
 
 from appservice.errors import OpsroomError
 from appservice.homeserver import events
-from appservice.homeserver.client import Homeserver
+from appservice.homeserver.client import ERRORS, Homeserver
 from appservice.homeserver.transactions import wanted
 from appservice.store import inbox, meta, rooms
 from appservice.store.database import Database
@@ -28,6 +28,7 @@ from appservice.store.database import Database
 SINCE = "sync_since"
 EVERY_S = 300.0
 PAGES = 50
+LONGEST_PAUSE_S = 5.0
 _FILTER = json.dumps(
     {
         "presence": {"types": []},
@@ -70,35 +71,37 @@ class Gaps:
         return found
 
     async def watch(self, ops_room: Callable[[], str]) -> None:
-        """Close the gap whenever the homeserver drops our idle connection, and every few minutes. Endless."""
+        """Close the gap whenever the homeserver was away, and every few minutes. Endless."""
         while True:
-            lost = await self._connection_lost()
-            for attempt in range(100_000):
+            away = await self._away_or_time()
+            attempt = 0
+            while True:
                 try:
-                    await self.close(ops_room=ops_room() if lost else "")
+                    await self.close(ops_room=ops_room() if away else "")
                     break
-                except (OpsroomError, MatrixRequestError, OSError, TimeoutError) as error:
+                except (OpsroomError, *ERRORS) as error:
+                    away = True
                     log.warning("homeserver away", error=type(error).__name__, attempt=attempt)
-                    await asyncio.sleep(min(0.2 * 2 ** min(attempt, 10), 5.0))
+                    await asyncio.sleep(min(0.2 * 2 ** min(attempt, 10), LONGEST_PAUSE_S))
+                    attempt += 1
 
-    async def _connection_lost(self) -> bool:
-        """Hold a connection open until the other side ends it (True) or it is time to look anyway (False)."""
+    async def _away_or_time(self) -> bool:
+        """Hold an idle connection to the homeserver: True as soon as it is cut and cannot be made again (an idle one
+        is cut now and then, and can), False when it is time to look anyway."""
         address = urlsplit(self._homeserver.url)
         port = address.port or (443 if address.scheme == "https" else 80)
         try:
-            reader, writer = await asyncio.open_connection(address.hostname, port)
-        except OSError:
-            return True
-        try:
             async with asyncio.timeout(EVERY_S):
-                await reader.read(1)
+                while True:
+                    reader, writer = await asyncio.open_connection(address.hostname, port)
+                    try:
+                        await reader.read(1)
+                    finally:
+                        writer.close()
         except TimeoutError:
             return False
         except OSError:
             return True
-        finally:
-            writer.close()
-        return True
 
     async def _knock(self, ops_room: str) -> None:
         """One fresh event makes a restarted homeserver remember us; the ping makes it deliver at once."""
