@@ -1,7 +1,8 @@
 """From the inbox to the handler: in order within a room, rooms side by side.
 
-An event leaves the inbox in the same unit as the effect its handler returns. A handler that fails is tried again a
-few times; then the event is set aside with its error in the log, so that one bad event never blocks a room.
+An event leaves the inbox in the same unit as the effect its handler returns. A homeserver that is away is waited for;
+a handler that fails otherwise is tried again a few times, then the event is set aside with its error in the log, so
+that one bad event never blocks a room.
 """
 
 import asyncio
@@ -17,6 +18,7 @@ import structlog
 
 from appservice.homeserver import events
 from appservice.homeserver.events import Event
+from appservice.homeserver.patience import outlast
 from appservice.store import inbox
 from appservice.store.database import Connection, Database
 
@@ -37,27 +39,39 @@ Handler = Callable[[Event], Awaitable[Effect | None]]
 
 
 class Dispatcher:
-    """Owns one task a room that has something to do. `is_ours` tells users of this installation."""
+    """Owns one task a room that has something to do. `is_ours` tells users of this installation.
+
+    Until `resume` events are only stored: what handles them is not there yet."""
 
     def __init__(self, store: Database, handler: Handler, *, is_ours: Callable[[str], bool]) -> None:
         self._store = store
         self._handler = handler
         self._is_ours = is_ours
         self._queues: dict[str, deque[Event]] = {}
+        self._held: list[dict[str, Any]] | None = []  # None once handling has begun
         self._tasks: set[asyncio.Task[None]] = set()
+        self._early: list[dict[str, Any]] | None = []
+        self._resumed: frozenset[str] = frozenset()
 
     async def receive(self, raw: Sequence[dict[str, Any]]) -> None:
-        """Commit events and hand those that are new to their rooms. What Opsroom's users say is not news to it."""
+        """Commit events and hand those that are new to their rooms, from `resume` on. What Opsroom's users say is
+        not news to it."""
         news = [event for event in raw if not self._is_ours(event["sender"]) or event["type"] == "m.room.member"]
         if not news:
             return
         fresh = await self._store.write(lambda db: inbox.add(db, news, now=time()))
+        if self._held is not None:
+            self._held += fresh
+            return
         for event in fresh:
             self._enqueue(event)
 
     async def resume(self) -> int:
-        """Take up what an earlier run left; how many events."""
+        """Begin to handle: first what an earlier run left, then what came since the start; how many events."""
         left = await inbox.unfinished(self._store)
+        known = {event["event_id"] for event in left}
+        left += [event for event in self._held or () if event["event_id"] not in known]
+        self._held = None
         for event in left:
             self._enqueue(event)
         return len(left)
@@ -98,7 +112,7 @@ class Dispatcher:
         with structlog.contextvars.bound_contextvars(event_id=event.id, room_id=event.room_id):
             for attempt in range(1, TRIES + 1):
                 try:
-                    effect = await self._handler(event) or Effect()
+                    effect = await outlast(partial(self._handler, event), event.type) or Effect()
                     await self._store.write(partial(self._finish, event, effect))
                 except Exception:
                     log.exception("event failed", type=event.type, attempt=attempt)

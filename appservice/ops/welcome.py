@@ -31,13 +31,13 @@ async def ensure_bot(homeserver: Homeserver) -> None:
         await homeserver.set_profile(bot, "avatar_url", address)
 
 
-async def ensure_rooms(store: Database, homeserver: Homeserver, settings: Settings) -> tuple[str, str, bool]:
-    """(space, ops room, whether the ops room is new). Their members and levels are the operators' own business
+async def ensure_rooms(store: Database, homeserver: Homeserver, settings: Settings) -> tuple[str, str]:
+    """(space, ops room). Their members and levels are the operators' own business
     once they exist."""
     operators = frozenset({settings.operator_id})
-    space, _ = await _ensure(homeserver, desired.space(alias_prefix=settings.alias_prefix, operators=operators))
+    space = await _ensure(homeserver, desired.space(alias_prefix=settings.alias_prefix, operators=operators))
     room = desired.ops_room(alias_prefix=settings.alias_prefix, operators=operators, parent=space)
-    ops_room, new = await _ensure(homeserver, room)
+    ops_room = await _ensure(homeserver, room)
     if await homeserver.state_event(space, "m.space.child", ops_room) is None:
         link = desired.space_link(settings.server_name)
         await homeserver.put_state(space, "m.space.child", link | {"suggested": True}, ops_room)
@@ -47,15 +47,15 @@ async def ensure_rooms(store: Database, homeserver: Homeserver, settings: Settin
         await rooms.put(db, Room(room_id=ops_room, purpose="ops"))
 
     await store.write(unit)
-    return space, ops_room, new
+    return space, ops_room
 
 
-async def _ensure(homeserver: Homeserver, room: desired.DesiredRoom) -> tuple[str, bool]:
+async def _ensure(homeserver: Homeserver, room: desired.DesiredRoom) -> str:
     found = await homeserver.resolve(f"#{room.alias}:{homeserver.server_name}")
     if found is not None:
-        return found, False
+        return found
     body = desired.creation(room, server_name=homeserver.server_name)
-    return await homeserver.create_room(body | {"invite": sorted(room.members)}), True
+    return await homeserver.create_room(body | {"invite": sorted(room.members)})
 
 
 async def greet(homeserver: Homeserver, sender: Sender, ops_room: str, checks: Sequence[Health]) -> None:

@@ -1,0 +1,33 @@
+"""Wait out a homeserver that is away: what cannot be done now is done later, for a day at most."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from time import monotonic
+from typing import TypeVar
+
+import structlog
+
+from appservice.homeserver.client import ERRORS, is_gone
+
+FIRST_S = 0.5
+LONGEST_S = 15.0
+GIVE_UP_S = 23 * 3600.0
+
+T = TypeVar("T")
+
+log = structlog.get_logger()
+
+
+async def outlast(work: Callable[[], Awaitable[T]], doing: str) -> T:
+    """Do it, again and again while the homeserver does not answer. Raises what the homeserver refuses for good."""
+    begun = monotonic()
+    pause = FIRST_S
+    while True:
+        try:
+            return await work()
+        except ERRORS as error:
+            if is_gone(error) or monotonic() - begun > GIVE_UP_S:
+                raise
+            log.warning("homeserver away", doing=doing, error=type(error).__name__)
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, LONGEST_S)
