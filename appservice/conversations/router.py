@@ -101,6 +101,10 @@ class Router:
         if event.body.strip().lower() == STOP_WORD:
             return await self._stop_word(event)
         asked = sorted(self._asked(event, room, members))
+        if not asked and event.thread:
+            asked, end = await self._going_on(event, members)
+            if end is not None:
+                return end
         if not asked:
             return self._seen(event, room)
         allowed = [agent for agent in asked if await self._may(event, agent)]
@@ -129,6 +133,17 @@ class Router:
         if room is not None and room.purpose == "direct" and len(agents) == 1 and not others:
             return set(agents.values())
         return {agents[user] for user in events.mentions(event.content, members) if user in agents}
+
+    async def _going_on(self, event: Event, members: Mapping[str, str]) -> tuple[list[str], Effect | None]:
+        """In a thread that one agent answers in, who began it goes on without a mention; a mention of somebody else,
+        or a second person speaking, ends that."""
+        before = await turns.in_thread(self._store, event.room_id, event.thread)
+        agents = sorted({turn.agent for turn in before})
+        if len(agents) != 1 or await turns.is_shared(self._store, event.thread):
+            return [], None
+        if before[0].sender == event.sender and not events.mentions(event.content, members):
+            return agents, None
+        return [], Effect(write=lambda db: turns.share(db, event.thread))
 
     async def _may(self, event: Event, agent: str) -> bool:
         asker = Asker(

@@ -90,8 +90,18 @@ async def recent(store: Database, agent: str, limit: int = 5) -> list[Turn]:
 
 
 async def in_thread(store: Database, room_id: str, thread: str) -> list[Turn]:
+    """Oldest first."""
     rows = await store.read("SELECT * FROM turns WHERE room_id = ? AND thread = ? ORDER BY asked_at", (room_id, thread))
     return [_turn(row) for row in rows]
+
+
+async def is_shared(store: Database, thread: str) -> bool:
+    """Whether more than one person has spoken in the thread."""
+    return await store.read_one("SELECT 1 FROM shared_threads WHERE thread = ?", (thread,)) is not None
+
+
+async def share(db: Connection, thread: str) -> None:
+    await db.execute("INSERT INTO shared_threads (thread) VALUES (?) ON CONFLICT DO NOTHING", (thread,))
 
 
 async def deliver(db: Connection, turn_id: str, attempt: int) -> bool:

@@ -37,6 +37,26 @@ async def test_pill_link_and_plain_name_all_ask_and_other_talk_does_not(stack: S
     assert stack.op.answers(idle) == stack.op.answers(quoted) == []
 
 
+async def test_who_began_a_thread_goes_on_without_a_mention_until_somebody_else_speaks(stack: Stack) -> None:
+    room = await stack.worker("threaded")
+    other = await stack.somebody("colleague")
+    await stack.op.call("POST", f"rooms/{room}/invite", {"user_id": other.user})
+    await other.until(lambda: room in other.rooms, "the room")
+    root = await stack.ask(room, "threaded", "first question")
+    await stack.op.answer_to(root, "first question")
+
+    await stack.op.say(room, "second question", thread=root)
+    await stack.op.answer_to(root, "second question")
+    await other.say(room, "may I join in", thread=root)
+    unasked = await stack.op.say(room, "are you still there", thread=root)
+    await stack.ask(room, "threaded", "last question", thread=root)
+    await stack.op.answer_to(root, "last question")
+
+    texts = [message.text for message in stack.op.answers(root) if message.sender != other.user]
+    assert unasked
+    assert not any("join in" in text or "still there" in text for text in texts)
+
+
 async def test_in_a_direct_room_every_message_asks(stack: Stack) -> None:
     await stack.worker("direct")
     room = await stack.op.create_direct(stack.agent("direct"))

@@ -118,6 +118,11 @@ CREATE TABLE turns (
 CREATE INDEX turns_open ON turns (asked_at) WHERE state IN ('queued', 'working');
 CREATE INDEX turns_of_agent ON turns (agent, asked_at);
 
+-- Threads in which an agent is asked by mention only, because more than one person has spoken there.
+CREATE TABLE shared_threads (
+    thread TEXT PRIMARY KEY
+) STRICT;
+
 -- Consumer tokens that were issued and have not expired.
 CREATE TABLE tokens (
     jti        TEXT PRIMARY KEY,
