@@ -24,6 +24,7 @@ from appservice.errors import OpsroomError
 from appservice.homeserver import content
 from appservice.homeserver.client import ERRORS, Homeserver
 from appservice.homeserver.live import Live, Pace
+from appservice.homeserver.patience import outlast
 from appservice.homeserver.sender import Sender
 from appservice.runtimes.a2a import Agent, AgentLost, Question, Update
 from appservice.store import turns
@@ -166,16 +167,15 @@ class Runner:
             lane=answer.lane(turn),
             compose=lambda text: answer.compose(turn, answer.growing(text)),
             event_id=turn.answer_event,
-            attempt=turn.attempt + 1,
+            begun=turn.attempt > 0,
         ) as live:
             outcome = await self._race(running, live)
             event_id = await live.settle()
             shown = live.shown
-        maybe_sent = live.tried or turn.attempt > 0
         if event_id and answer.complete(outcome.text, shown):
             await self._close(running, outcome, [])
         else:
-            await self._end(running, outcome, event_id=event_id, sent=maybe_sent)
+            await self._end(running, outcome, event_id=event_id, sent=live.tried)
         log.info("turn ended", state=outcome.state, took_ms=round((time() - begun) * 1000))
 
     async def _race(self, running: Running, live: Live) -> Outcome:
@@ -315,7 +315,9 @@ class Runner:
 
     async def _attach(self, turn: Turn, user: str, data: bytes) -> Outgoing:
         name = f"answer-{turn.agent}.md"
-        address = await self._homeserver.upload(data, name=name, mimetype="text/markdown", user=user)
+        address = await outlast(
+            lambda: self._homeserver.upload(data, name=name, mimetype="text/markdown", user=user), "store an answer"
+        )
         body = content.attachment(name, address, len(data), mimetype="text/markdown", thread=turn.thread)
         return answer.outgoing(turn, user, "file", body)
 

@@ -269,19 +269,22 @@ class Homeserver:
         return str(sent["content_uri"])
 
     async def download(self, mxc: str, *, limit: int) -> bytes:
-        """A file's bytes. Raises Invalid when it has more than `limit`, NotFound when it is gone."""
+        """A file's bytes. Raises Invalid when it has more than `limit`, NotFound when it is gone, and what `call` raises
+        when the homeserver is away."""
         server, _, media = mxc.removeprefix("mxc://").partition("/")
         url = URL(f"{self.url}/_matrix/client/v1/media/download/{quote(server)}/{quote(media)}", encoded=True)
         headers = {"Authorization": f"Bearer {self.registration.as_token}"}
         try:
             async with self._session.get(url, headers=headers, params={"user_id": self.bot}) as answer:
+                if answer.status == 429 or answer.status >= 500:
+                    raise make_request_error(answer.status, "", None, None)
                 if answer.status != 200:
                     raise NotFound("the file cannot be read from the homeserver any more", fix="Upload it again.")
                 data = await answer.content.read(limit + 1)
                 while len(data) <= limit and not answer.content.at_eof():
                     data += await answer.content.read(limit + 1 - len(data))
         except aiohttp.ClientError as error:
-            raise Unavailable("the homeserver did not hand out the file", fix="Upload it again.") from error
+            raise MatrixConnectionError(str(error)) from error
         if len(data) > limit:
             raise Invalid(f"the file is larger than {limit // 2**20} MiB", fix="Split it into several files.")
         return data

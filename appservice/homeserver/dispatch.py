@@ -50,7 +50,6 @@ class Dispatcher:
         self._queues: dict[str, deque[Event]] = {}
         self._held: list[dict[str, Any]] | None = []  # None once handling has begun
         self._tasks: set[asyncio.Task[None]] = set()
-        self._early: list[dict[str, Any]] | None = []
         self._resumed: frozenset[str] = frozenset()
 
     async def receive(self, raw: Sequence[dict[str, Any]]) -> None:
@@ -64,13 +63,14 @@ class Dispatcher:
             self._held += fresh
             return
         for event in fresh:
-            self._enqueue(event)
+            if event["event_id"] not in self._resumed:  # `resume` may have read it before we came to this line
+                self._enqueue(event)
 
     async def resume(self) -> int:
         """Begin to handle: first what an earlier run left, then what came since the start; how many events."""
         left = await inbox.unfinished(self._store)
-        known = {event["event_id"] for event in left}
-        left += [event for event in self._held or () if event["event_id"] not in known]
+        self._resumed = frozenset(event["event_id"] for event in left)
+        left += [event for event in self._held or () if event["event_id"] not in self._resumed]
         self._held = None
         for event in left:
             self._enqueue(event)

@@ -5,6 +5,7 @@ caller's to send through the outbox, after `settle` has ended the edits.
 """
 
 import asyncio
+import uuid
 from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any
@@ -38,7 +39,7 @@ class Pace:
 
 class Live:
     """Use as an async context manager. `compose` makes the content of the message from its text; `lane` is the
-    first part of its transaction ids; `attempt` keeps edits of a repeated turn apart."""
+    first part of its transaction ids. `begun`: an earlier run may have sent the first message, with another text."""
 
     def __init__(
         self,
@@ -50,7 +51,7 @@ class Live:
         lane: str,
         compose: Callable[[str], dict[str, Any]],
         event_id: str = "",
-        attempt: int = 0,
+        begun: bool = False,
     ) -> None:
         self._homeserver = homeserver
         self._pace = pace
@@ -58,7 +59,7 @@ class Live:
         self._sender = sender
         self._lane = lane
         self._compose = compose
-        self._attempt = attempt
+        self._run = uuid.uuid4().hex[:12]  # edits of two runs must not be taken for repeats of each other
         self._edits = 0
         self._text = ""
         self._shown = ""
@@ -66,7 +67,7 @@ class Live:
         self._ending = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self.event_id = event_id
-        self.tried = False
+        self.tried = begun
 
     async def __aenter__(self) -> "Live":
         self._task = asyncio.create_task(self._write(), name=f"live {self._lane}")
@@ -84,7 +85,7 @@ class Live:
 
     @property
     def shown(self) -> str:
-        """The text that the room shows now."""
+        """The text that the room shows now; '' when that is not certain."""
         return self._shown
 
     async def settle(self) -> str:
@@ -126,12 +127,13 @@ class Live:
         full = self._compose(text)
         try:
             if not self.event_id:
-                self.tried = True
+                repeated, self.tried = self.tried, True  # the homeserver may answer with what it has, whatever its text
                 self.event_id = await self._send(full, f"{self._lane}.0")
+                self._shown = "" if repeated else text
             else:
                 self._edits += 1
-                await self._send(content.edit(full, self.event_id), f"{self._lane}.{self._attempt}e{self._edits}")
-            self._shown = text
+                await self._send(content.edit(full, self.event_id), f"{self._lane}.{self._run}e{self._edits}")
+                self._shown = text
         except ERRORS as error:
             log.warning("edit lost", lane=self._lane, error=type(error).__name__)
 

@@ -8,6 +8,7 @@ from appservice.homeserver import content
 from appservice.homeserver.client import Homeserver
 from appservice.homeserver.events import Event
 from appservice.homeserver.live import Live, Pace
+from appservice.homeserver.patience import outlast
 from appservice.homeserver.sender import Sender
 from appservice.store import commands
 from appservice.store.database import Connection, Database
@@ -81,7 +82,9 @@ class Thread:
 
     async def _upload(self, name: str, text: str) -> dict[str, Any]:
         data = text.encode()
-        address = await self._homeserver.upload(data, name=name, mimetype="text/plain")
+        address = await outlast(
+            lambda: self._homeserver.upload(data, name=name, mimetype="text/plain"), "store an answer"
+        )
         return content.attachment(name, address, len(data), thread=self._root)
 
     @property

@@ -19,6 +19,7 @@ from appservice.homeserver.dispatch import Effect
 from appservice.homeserver.events import Event
 from appservice.homeserver.live import Pace
 from appservice.homeserver.members import Members, Operators
+from appservice.homeserver.patience import outlast
 from appservice.homeserver.sender import Sender
 from appservice.ops import grammar, render
 from appservice.ops.answer import Answer, Thread
@@ -60,7 +61,7 @@ class OpsRoom:
         self._verbs = verbs
         self._is_ours = is_ours
         self._operators_changed = operators_changed
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[str, asyncio.Task[None]] = {}
         self._told: dict[str, float] = {}
 
     async def handle(self, event: Event, room: Room | None) -> Effect | None:
@@ -99,21 +100,24 @@ class OpsRoom:
 
     async def close(self) -> None:
         """Let go; commands are taken up at the next start."""
-        for task in self._tasks:
+        tasks = list(self._tasks.values())
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     # -- one command --------------------------------------------------------------------------------------------
 
     def _start(self, event: Event, *, repeated: bool) -> None:
+        if event.id in self._tasks:  # it came again while `resume` looked for what is left
+            return
         task = asyncio.create_task(self._run(event, repeated=repeated), name=f"command {event.id}")
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks[event.id] = task
+        task.add_done_callback(lambda _: self._tasks.pop(event.id))
 
     async def _run(self, event: Event, *, repeated: bool) -> None:
         with structlog.contextvars.bound_contextvars(event_id=event.id, sender=event.sender):
             try:
-                if event.sender not in await self._operators.now():
+                if event.sender not in await outlast(self._operators.now, "read who operates"):
                     await self._refuse(event)
                     return
                 await self._obey(event, repeated=repeated)

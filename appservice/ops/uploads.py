@@ -6,6 +6,7 @@ from appservice.errors import Invalid
 from appservice.homeserver import events
 from appservice.homeserver.client import Homeserver
 from appservice.homeserver.events import Event
+from appservice.homeserver.patience import outlast
 
 LIMIT = 2**20
 
@@ -20,7 +21,7 @@ class Uploads:
         if here is not None:
             return here
         if event.replies_to:
-            raw = await self._homeserver.event(event.room_id, event.replies_to)
+            raw = await outlast(lambda: self._homeserver.event(event.room_id, event.replies_to), "read a message")
             answered = events.parse(dict(raw)) if raw is not None else None
             there = await self._in(answered) if answered is not None else None
             if there is not None:
@@ -34,7 +35,8 @@ class Uploads:
     async def _in(self, event: Event) -> tuple[bytes, str] | None:
         if event.is_file:
             url = events.text_of(event.content.get("url"))
-            return await self._homeserver.download(url, limit=LIMIT), _plain(event.filename)
+            data = await outlast(lambda: self._homeserver.download(url, limit=LIMIT), "read an upload")
+            return data, _plain(event.filename)
         block = events.fenced(event.body)
         return (block.encode(), "the block") if block is not None else None
 

@@ -1,0 +1,176 @@
+"""Calls, growing messages and sends against a real homeserver, as the application service makes them."""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from appservice.config import HomeserverSettings, Settings
+from appservice.homeserver import content, registration
+from appservice.homeserver.client import Homeserver
+from appservice.homeserver.live import Live, Pace
+from appservice.homeserver.sender import Sender
+from appservice.store import outbox
+from appservice.store.database import Database
+from appservice.store.outbox import Outgoing
+from tests.support.children import free_port
+from tests.support.synapse import SERVER_NAME, Synapse, running_synapse
+
+BOT = f"@opsroom:{SERVER_NAME}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bed:
+    """A homeserver that knows us, our calls to it, and a room of our bot."""
+
+    synapse: Synapse
+    homeserver: Homeserver
+    room: str
+
+    async def shown(self, event: str) -> str:
+        """What people see in place of a message: its newest edit."""
+        page, _ = await self.homeserver.messages(self.room, limit=100)
+        for found in page:
+            relation = found["content"].get("m.relates_to", {})
+            if relation.get("rel_type") == "m.replace" and relation["event_id"] == event:
+                return str(found["content"]["m.new_content"]["body"])
+        return next(str(found["content"]["body"]) for found in page if found["event_id"] == event)
+
+    def live(self, lane: str, **more: Any) -> Live:
+        return Live(self.homeserver, Pace(), room_id=self.room, sender=BOT, lane=lane, compose=content.message, **more)
+
+
+@pytest.fixture(scope="module")
+async def bed(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Bed]:
+    root: Path = tmp_path_factory.mktemp("appservice")
+    settings = Settings(homeserver=HomeserverSettings(server_name=SERVER_NAME))
+    document = registration.registration_document(
+        settings,
+        url=f"http://127.0.0.1:{free_port()}",
+        as_token=secrets.token_hex(),
+        hs_token=secrets.token_hex(),
+        sender_localpart="x1",
+    )
+    path = root / "registration.yaml"
+    path.write_text(yaml.safe_dump(document))
+    async with running_synapse(root / "synapse", path) as synapse:
+        homeserver = Homeserver(synapse.url, registration.load(path), server_name=SERVER_NAME, bot=BOT)
+        await homeserver.ensure_user(BOT)
+        room = await homeserver.create_room({"preset": "private_chat", "room_alias_name": "opsroom-bed"})
+        yield Bed(synapse=synapse, homeserver=homeserver, room=room)
+        await homeserver.close()
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[Database]:
+    database = await Database.open(tmp_path / "opsroom.db")
+    yield database
+    await database.close()
+
+
+async def say(live: Live, text: str) -> str:
+    """Show a text and end the message with it; its event id."""
+    live.show(text)
+    async with live:
+        async with asyncio.timeout(20):
+            while not live.event_id or (live.shown and live.shown != text):
+                await asyncio.sleep(0.01)
+        return await live.settle()
+
+
+async def test_a_message_that_an_earlier_run_began_is_not_taken_for_the_text_of_this_one(bed: Bed) -> None:
+    first = await say(bed.live("turn.a"), "half")
+
+    again = bed.live("turn.a", begun=True)
+    assert await say(again, "half and the other half") == first
+
+    assert again.shown == ""
+    assert await bed.shown(first) == "half"
+
+
+async def test_edits_of_two_runs_are_not_taken_for_repeats_of_each_other(bed: Bed) -> None:
+    first = await say(bed.live("turn.b"), "begun")
+    for text in ("an earlier run", "a later run"):
+        one = bed.live("turn.b", event_id=first)
+        one.show(text)
+        async with one:
+            async with asyncio.timeout(20):
+                while one.shown != text:
+                    await asyncio.sleep(0.01)
+        assert await bed.shown(first) == text
+
+
+async def test_what_is_sent_twice_under_one_transaction_id_is_one_event(bed: Bed, store: Database) -> None:
+    dead: list[str] = []
+
+    async def on_dead(item: Outgoing, reason: str) -> None:
+        dead.append(reason)
+
+    sender = Sender(store, bed.homeserver, on_dead=on_dead)
+    item = Outgoing(
+        txn_id="cause.1",
+        room_id=bed.room,
+        sender=BOT,
+        type="m.room.message",
+        content=content.message("once"),
+        cause="$cause",
+    )
+
+    events = await asyncio.gather(sender.send(item), sender.send(item))
+    page, _ = await bed.homeserver.messages(bed.room)
+
+    assert events[0] == events[1]
+    assert sum(found["content"].get("body") == "once" for found in page) == 1
+    assert dead == []
+
+
+async def test_what_the_homeserver_refuses_for_good_is_a_dead_letter_with_its_reason(bed: Bed, store: Database) -> None:
+    told: list[tuple[str, str]] = []
+
+    async def on_dead(item: Outgoing, reason: str) -> None:
+        told.append((item.txn_id, reason))
+
+    sender = Sender(store, bed.homeserver, on_dead=on_dead)
+    item = Outgoing(
+        txn_id="cause.2",
+        room_id=f"!elsewhere:{SERVER_NAME}",
+        sender=BOT,
+        type="m.room.message",
+        content=content.message("nobody will read this"),
+        cause="$cause",
+    )
+
+    assert await sender.send(item) == ""
+
+    [(txn, reason)] = told
+    assert txn == "cause.2"
+    assert "not in room" in reason
+    [kept] = await outbox.dead(store)
+    assert kept.content["body"] == "nobody will read this"
+
+
+async def test_what_is_sent_while_the_homeserver_is_away_arrives_once_it_is_back(bed: Bed, store: Database) -> None:
+    async def on_dead(item: Outgoing, reason: str) -> None:
+        raise AssertionError(reason)
+
+    sender = Sender(store, bed.homeserver, on_dead=on_dead)
+    item = Outgoing(
+        txn_id="cause.3",
+        room_id=bed.room,
+        sender=BOT,
+        type="m.room.message",
+        content=content.message("patience"),
+        cause="$cause",
+    )
+    await bed.synapse.kill()
+    sending = asyncio.create_task(sender.send(item))
+    while not await outbox.pending(store):
+        await asyncio.sleep(0.01)
+    await bed.synapse.start()
+
+    assert await bed.shown(await sending) == "patience"
