@@ -146,16 +146,16 @@ class Router:
         return [], Effect(write=lambda db: turns.share(db, event.thread))
 
     async def _may(self, event: Event, agent: str) -> bool:
-        asker = Asker(
-            user=event.sender,
-            is_operator=event.sender in await self._operators.last_known(),
-            in_agents_room=await self._in_agents_room(event.sender, agent),
-        )
-        decision = may_trigger(asker, agent)
+        decision = may_trigger(await self._asker(event.sender, agent), agent)
         if not decision.allowed:
             log.info("trigger denied", sender=event.sender, agent=agent, rule=decision.rule)
             await self._say_once(event, decision.reason, user=self._names.user(agent))
         return decision.allowed
+
+    async def _asker(self, user: str, agent: str) -> Asker:
+        if user in await self._operators.last_known():
+            return Asker(user=user, is_operator=True)
+        return Asker(user=user, in_agents_room=await self._in_agents_room(user, agent))
 
     async def _in_agents_room(self, user: str, agent: str) -> bool:
         for room in await rooms.every(self._store):
@@ -232,7 +232,7 @@ class Router:
     async def _invited(self, event: Event, agent: str) -> Effect | None:
         """A person asks an agent into a room of their own: those who may ask it get it, others a polite no."""
         user = self._names.user(agent)
-        if not await self._may_invite(event.sender, agent):
+        if not may_trigger(await self._asker(event.sender, agent), agent).allowed:
             await self._homeserver.leave(event.room_id, user=user)
             log.info("invitation declined", agent=agent, sender=event.sender)
             return None
@@ -240,14 +240,6 @@ class Router:
         self._members.changed(event.room_id)
         room = Room(room_id=event.room_id, purpose="direct", owner=user, seen=event.id)
         return Effect(write=lambda db: rooms.put(db, room))
-
-    async def _may_invite(self, sender: str, agent: str) -> bool:
-        asker = Asker(
-            user=sender,
-            is_operator=sender in await self._operators.last_known(),
-            in_agents_room=await self._in_agents_room(sender, agent),
-        )
-        return may_trigger(asker, agent).allowed
 
     async def _encrypted(self, event: Event, room: Room | None) -> Effect | None:
         user = room.owner if room is not None and room.purpose == "direct" else ""

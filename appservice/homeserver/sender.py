@@ -32,7 +32,7 @@ class Sender:
         self._store = store
         self._homeserver = homeserver
         self._on_dead = on_dead
-        self._lanes: dict[str, asyncio.Lock] = {}
+        self._lanes: dict[str, asyncio.Task[str]] = {}  # the last send of each lane
         self._tasks: set[asyncio.Task[str]] = set()
 
     async def send(self, item: Outgoing) -> str:
@@ -45,11 +45,18 @@ class Sender:
         await outbox.add(db, item, now=time())
 
     def soon(self, item: Outgoing) -> "asyncio.Task[str]":
-        """Begin to send what is in the outbox."""
-        task = asyncio.create_task(self._deliver(item), name=f"send {item.txn_id}")
+        """Begin to send what is in the outbox, after what was begun in its lane before."""
+        lane = item.txn_id.rpartition(".")[0]
+        task = asyncio.create_task(self._deliver(item, self._lanes.get(lane)), name=f"send {item.txn_id}")
+        self._lanes[lane] = task
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(partial(self._ended, lane))
         return task
+
+    def _ended(self, lane: str, task: "asyncio.Task[str]") -> None:
+        self._tasks.discard(task)
+        if self._lanes.get(lane) is task:
+            del self._lanes[lane]
 
     async def resume(self) -> int:
         """Send what an earlier run left; how many events."""
@@ -68,17 +75,9 @@ class Sender:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _deliver(self, item: Outgoing) -> str:
-        lane = item.txn_id.rpartition(".")[0]
-        lock = self._lanes.setdefault(lane, asyncio.Lock())
-        try:
-            async with lock:
-                return await self._until_sent(item)
-        finally:
-            if not lock.locked() and self._lanes.get(lane) is lock:
-                del self._lanes[lane]
-
-    async def _until_sent(self, item: Outgoing) -> str:
+    async def _deliver(self, item: Outgoing, before: "asyncio.Task[str] | None") -> str:
+        if before is not None:
+            await asyncio.wait([before])
         kept = await outbox.get(self._store, item.txn_id)
         if kept is not None and kept.state != "pending":
             return kept.event_id

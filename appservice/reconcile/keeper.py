@@ -1,11 +1,12 @@
 """The gateway's state, computed whole from the store; many askers, one write at a time."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
+from contextlib import suppress
 from time import time
 
+from appservice.errors import NotFound
 from appservice.gateway.protocol import Consumer, Gateway, GatewayState, Provider
-from appservice.resources.worker import WorkerSpec
 from appservice.store import consumers, objects
 from appservice.store.database import Database
 
@@ -24,6 +25,10 @@ class GatewayKeeper:
         self._asked = 0
         self._done = 0
 
+    def check(self, model: str) -> None:
+        """Raise NotFound when no provider serves this model."""
+        self._route(model)
+
     async def sync(self) -> bool:
         """True if anything was written."""
         self._asked += 1
@@ -37,19 +42,19 @@ class GatewayKeeper:
             return written
 
     async def state(self) -> GatewayState:
-        """Consumers, routes and revoked tokens as declared."""
-        found = []
+        """Consumers, routes and revoked tokens as declared. A model that no provider serves is nobody's: its worker's
+        own pass says so."""
+        found, routes = [], {}
         for stored in await objects.every(self._store, "Worker"):
-            if not stored.deleting:
-                spec = WorkerSpec.model_validate(stored.document["spec"])
-                found.append(Consumer(name=stored.name, models=frozenset({spec.model})))
-        models = sorted({model for consumer in found for model in consumer.models})
+            if stored.deleting:
+                continue
+            model = str(stored.document["spec"]["model"])
+            with suppress(NotFound):
+                routes[model] = self._route(model)
+            found.append(Consumer(name=stored.name, models=frozenset({model} & routes.keys())))
         return GatewayState(
             consumers=tuple(found),
             providers=self._providers,
-            routes=tuple((model, self._route(model)) for model in models),
+            routes=tuple(sorted(routes.items())),
             revoked=await consumers.revoked(self._store, now=int(time())),
         )
-
-
-Sync = Callable[[], Awaitable[bool]]

@@ -138,7 +138,7 @@ class WorkerReconciler:
             before = [
                 tasks.create_task(told("Storage", lambda: self._ensure_storage(name))),
                 tasks.create_task(told("Workspace", lambda: self._ensure_workspace(stored, spec, facts))),
-                tasks.create_task(told("Consumer", lambda: self._ensure_consumer(name))),
+                tasks.create_task(told("Consumer", lambda: self._ensure_consumer(name, spec.model))),
             ]
             created = tasks.create_task(told("Sandbox", lambda: self._prepare_sandbox(sandbox, want)))
         found = [*made.result(), *(task.result() for task in before)]
@@ -207,7 +207,7 @@ class WorkerReconciler:
         facts["workspace"] = json.loads(wanted_files[CARD])["revision"]
         return Done("Published", f"{len(wanted_files)} files")
 
-    async def _ensure_consumer(self, name: str) -> Done:
+    async def _ensure_consumer(self, name: str, model: str) -> Done:
         """A token that lives for at least half its time, and a gateway that knows the consumer."""
         where = door(self._w.settings, name)
         ttl = self._w.settings.gateway.token_ttl_s
@@ -217,6 +217,7 @@ class WorkerReconciler:
             await self._w.store.write(lambda db: consumers.issued(db, fresh.jti, name, fresh.expires_at))
             await write_token(where.secrets_dir, fresh.text)
         await self._w.keeper.sync()
+        self._w.keeper.check(model)
         return Done("Known", f"{self._w.gateway.name} gateway")
 
     async def _token(self, where: Door, name: str) -> Token | None:
