@@ -1,5 +1,6 @@
 # make up      install into .venv, then start everything; Ctrl-C stops it     make up ARGS="--port 8090"
 # make test    lint, types, import order and all tests                        make test ARGS="tests/unit -k ports"
+# make wheel-test   build the wheel, install it in a place of its own and use it
 # make bench   the measurements of benchmarks/
 # make lint    ruff, mypy and the import order alone
 # make clean   remove what was installed and built; your data (.opsroom) stays
@@ -15,7 +16,7 @@ NO_VENV := This Python cannot make a virtual environment. On Debian: apt install
 NO_DOCKER := No Docker Engine answers: tests marked `docker` are left out, agents are tested as sandboxed processes only.
 
 .DEFAULT_GOAL := help
-.PHONY: help up test bench lint clean
+.PHONY: help up test wheel-test bench lint clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -31,6 +32,9 @@ test: lint
 		$(BIN)/python -m pytest -m 'not docker' $(ARGS); \
 		code=$$?; echo '$(NO_DOCKER)'; exit $$code; \
 	fi
+
+wheel-test: $(VENV)/.for-test
+	@$(BIN)/python tests/wheel.py
 
 bench: $(VENV)/.for-test
 	@$(BIN)/python -m benchmarks $(ARGS)
