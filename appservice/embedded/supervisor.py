@@ -22,6 +22,7 @@ class Limits:
     first_s: float = 0.1
     longest_s: float = 5.0
     failed_starts: int = 4
+    failed_restarts: int = 12  # in a row, of one that has run: what stopped it may well pass
     deaths: int = 60
     within_s: float = 600.0
     log_bytes: int = 10 * 2**20
@@ -158,7 +159,8 @@ class Supervisor:
             one.deaths.popleft()
         name, words = one.component.name, one.child.last_words() if one.child else ""
         told = f" Its last line: {words}" if words else ""
-        if one.failed_starts >= self._limits.failed_starts:
+        most = self._limits.failed_restarts if one.was_ready else self._limits.failed_starts
+        if one.failed_starts >= most:
             times = one.failed_starts
             return f"{name} did not start in {times} tries ({reason}). See {self._log(name)}.{told}"
         if len(one.deaths) >= self._limits.deaths:

@@ -78,6 +78,25 @@ async def test_a_component_that_cannot_start_is_given_up_in_one_sentence(watched
     assert "\n" not in str(caught.value)
 
 
+async def test_a_component_that_has_run_is_given_more_tries_than_one_that_never_did(tmp_path: Path) -> None:
+    watched = Watched(tmp_path, Limits(first_s=0.01, longest_s=0.02, failed_starts=2, failed_restarts=5))
+    mark = tmp_path / "ran"
+    code = f"import os, sys, time\nos.path.exists({str(mark)!r}) and sys.exit(1)\nopen({str(mark)!r}, 'w')\n{FOREVER}"
+
+    pids: list[int] = []
+
+    async def only_the_first(pid: int) -> bool:
+        pids.append(pid)
+        return mark.exists() and pid == pids[0]
+
+    await watched.supervisor.start([Component(name="one", argv=python(code), probe=only_the_first)])
+    try:
+        os.kill(watched.supervisor.pids["one"], signal.SIGKILL)
+        assert "one did not start in 5 tries" in await watched.supervisor.failed()
+    finally:
+        await watched.supervisor.stop()
+
+
 async def test_a_component_that_dies_again_and_again_is_given_up(tmp_path: Path) -> None:
     watched = Watched(tmp_path, Limits(first_s=0.01, deaths=4))
     await watched.supervisor.start([Component(name="one", argv=python("import time; time.sleep(0.05)"), probe=alive)])
@@ -134,7 +153,7 @@ note("start")
 time.sleep(600)
 """
 
-    def started(name: str):
+    def started(name: str) -> Callable[[int], Awaitable[bool]]:
         async def probe(_pid: int) -> bool:
             return order.exists() and f"start {name}" in order.read_text()
 
