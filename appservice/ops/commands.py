@@ -1,5 +1,6 @@
 """The command table: one entry a verb, from which the parser, the help and the documentation are made."""
 
+from argparse import SUPPRESS
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -12,7 +13,13 @@ class Argument:
 
     @property
     def usage(self) -> str:
-        return str(self.options.get("metavar") or self.names[0])
+        """As it stands in a line of help; '' for a word that is only there to be forgiving."""
+        if self.options.get("help") == SUPPRESS:
+            return ""
+        name, word = self.names[-1], str(self.options.get("metavar") or "|".join(self.options.get("choices", ())))
+        text = f"{name} {word}" if name.startswith("-") else word
+        required = not name.startswith("-") and self.options.get("nargs") != "?"
+        return text if required else f"[{text}]"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,17 +34,24 @@ class Command:
     detail: str = ""
     group: str = "look"
 
+    @property
+    def usage(self) -> str:
+        """The command with its arguments: `!logs worker/NAME [--lines N]`."""
+        return " ".join([f"!{self.name}", *(argument.usage for argument in self.arguments if argument.usage)])
+
 
 def _object(**options: Any) -> Argument:
     return Argument(("object",), {"metavar": "worker/NAME", **options})
 
+
+_NAME = Argument(("name",), {"nargs": "?", "default": "", "help": SUPPRESS})  # `worker alice` for `worker/alice`
 
 _ALL = (
     Command(
         name="help",
         summary="what can be typed here, and how",
         examples=("!help", "!help apply"),
-        arguments=(Argument(("verb",), {"nargs": "?", "default": ""}),),
+        arguments=(Argument(("verb",), {"metavar": "COMMAND", "nargs": "?", "default": ""}),),
         aliases=("hi", "hello", "commands", "?"),
     ),
     Command(
@@ -59,7 +73,7 @@ _ALL = (
         examples=("!get workers", "!get worker/alice -o yaml"),
         arguments=(
             Argument(("object",), {"metavar": "KIND[/NAME]", "nargs": "?", "default": "workers"}),
-            Argument(("name",), {"nargs": "?", "default": ""}),
+            _NAME,
             Argument(("-o", "--output"), {"choices": ["table", "yaml", "json"], "default": "table"}),
         ),
         aliases=("list", "ls"),
@@ -68,7 +82,7 @@ _ALL = (
         name="describe",
         summary="all about one object: conditions, turns, usage, what happened",
         examples=("!describe worker/alice",),
-        arguments=(_object(), Argument(("name",), {"nargs": "?", "default": ""})),
+        arguments=(_object(), _NAME),
         aliases=("desc", "show"),
     ),
     Command(
@@ -102,7 +116,7 @@ _ALL = (
         examples=("!delete worker/alice", "!delete worker/alice --files delete"),
         arguments=(
             _object(),
-            Argument(("name",), {"nargs": "?", "default": ""}),
+            _NAME,
             Argument(("--files",), {"choices": ["keep", "delete"], "default": ""}),
         ),
         aliases=("rm", "remove"),

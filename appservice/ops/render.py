@@ -61,7 +61,8 @@ def _problem(problem: Problem) -> str:
 
 
 def _sentence(text: str) -> str:
-    return text if text.rstrip().endswith((".", "?", "!", ":", "`")) else text + "."
+    text = text[:1].upper() + text[1:]
+    return text if text.rstrip().endswith((".", "?", "!", ":")) else text + "."
 
 
 def help_text() -> str:
@@ -77,8 +78,7 @@ def help_text() -> str:
 
 
 def help_for(command: Command) -> str:
-    usage = " ".join([f"!{command.name}", *(f"[{argument.usage}]" for argument in command.arguments)])
-    parts = [f"**{usage}**", f"{command.summary[0].upper()}{command.summary[1:]}.", command.detail]
+    parts = [f"**{command.usage}**", f"{command.summary[0].upper()}{command.summary[1:]}.", command.detail]
     examples = "\n".join(f"- `{example}`" for example in command.examples if "\n" not in example)
     parts += [f"For example:\n\n{examples}" if examples else ""]
     return "\n\n".join(part for part in parts if part)
@@ -87,8 +87,9 @@ def help_for(command: Command) -> str:
 def checks(found: Sequence[Health]) -> str:
     """A line a check, the worst first."""
     order = {"fail": 0, "warn": 1, "ok": 2}
-    bad = [check for check in found if check.level != "ok"]
-    head = "**All is well.**" if not bad else f"**{len(bad)} of {len(found)} checks need you.**"
+    bad = sum(check.level != "ok" for check in found)
+    need = "checks need" if bad > 1 else "check needs"
+    head = f"**{bad} of {len(found)} {need} you.**" if bad else "**All is well.**"
     lines = [head, ""]
     for check in sorted(found, key=lambda check: order[check.level]):
         fix = f" {check.fix}" if check.fix and check.level != "ok" else ""
@@ -175,7 +176,7 @@ def overview(
     bad = [(stored, found) for stored, found in pairs if not is_settled(stored, found)]
     count = len(bad) + len(checks) + len(letters)
     well = len(pairs) - len(bad)
-    total = f"{well} of {len(pairs)} agents are well"
+    total = f"{well} of {len(pairs)} agents are well" if pairs else "There are no agents yet"
     head = f"**All is well.** {total}." if not count else f"**{count} thing{'s' * (count > 1)} to look at.** {total}."
     lines = [head, ""]
     for stored, found in sorted(bad, key=lambda pair: pair[0].changed_at):

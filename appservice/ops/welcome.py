@@ -90,7 +90,6 @@ def greeting(checks: Sequence[Health]) -> str:
 
 
 def _checked(checks: Sequence[Health]) -> str:
-    bad = [check for check in checks if check.level != "ok"]
-    if not bad:
+    if all(check.level == "ok" for check in checks):
         return f"Checked just now: {', '.join(check.part for check in checks)} are ok."
-    return render.checks(bad) + "\n\nCheck again: `!doctor`"
+    return render.checks(checks) + "\n\nCheck again: `!doctor`"

@@ -77,14 +77,14 @@ async def test_one_wrong_document_keeps_the_whole_file_out(stack: Stack) -> None
     assert "team.yaml has 2 problems. Nothing was changed." in answer.text
     assert "line 14, spec.modle" in answer.text
     assert "Did you mean `model`?" in answer.text
-    assert "there is no worker" in (await stack.command("!get worker/good-one")).text
+    assert "There is no worker" in (await stack.command("!get worker/good-one")).text
 
 
 async def test_an_unknown_skill_is_refused_before_anything_changes(stack: Stack) -> None:
     answer = await stack.apply(worker_yaml("skilled", skills="[notse]"))
 
     assert "notes" in answer.text
-    assert "there is no worker" in (await stack.command("!get worker/skilled")).text
+    assert "There is no worker" in (await stack.command("!get worker/skilled")).text
 
 
 async def test_fields_that_do_nothing_yet_are_kept_and_named(stack: Stack) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from functools import partial
 
 from tests.support.provider import Hang, Say, ToolCall
 from tests.support.stack import KEY, Stack, worker_yaml
@@ -124,13 +125,17 @@ async def test_a_long_answer_grows_in_one_message_and_a_reaction_stops_it(stack:
     await stack.provider.until(lambda: any(c.ended == "cut" for c in stack.provider.calls if "talk long" in c.prompt))
 
 
+def _was_asked(stack: Stack, words: str) -> bool:
+    return any(words in call.prompt for call in stack.provider.calls)
+
+
 async def test_stop_in_the_room_and_in_the_ops_room_end_a_turn(stack: Stack) -> None:
     room = await stack.worker("stoppable")
     stack.provider.when("hang for ever", Say("too late", first=60.0))
 
     for how in ("in the room", "in the ops room"):
         question = await stack.ask(room, "stoppable", f"hang for ever {how}")
-        await stack.provider.until(lambda how=how: any(how in call.prompt for call in stack.provider.calls))
+        await stack.provider.until(partial(_was_asked, stack, how))
         if how == "in the room":
             await stack.op.say(room, "!stop")
         else:
@@ -254,7 +259,7 @@ async def test_a_deleted_worker_leaves_nothing(stack: Stack) -> None:
     await stack.op.until(
         lambda: any(e["type"] == "m.room.tombstone" and e["room_id"] == room for e in stack.op.events), "the tombstone"
     )
-    assert "there is no worker called `leaver`" in (await stack.command("!get worker leaver")).text
+    assert "There is no worker called `leaver`" in (await stack.command("!get worker leaver")).text
     members = (await stack.op.call("GET", f"rooms/{room}/joined_members"))["joined"]
     assert set(members) == {stack.op.user}
     again = await stack.worker("leaver")
