@@ -4,6 +4,7 @@ import asyncio
 import os
 import pty
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ KEY = "sk-typed-by-a-person"
 
 
 @pytest.fixture
-async def provider_url():
+async def provider_url() -> AsyncIterator[str]:
     """The one call that checks a key, at a provider that knows a single key."""
 
     async def models(request: web.Request) -> web.Response:

@@ -40,7 +40,7 @@ def opened(body: bytes) -> object:
 
 
 def sealed(value: object) -> bytes:
-    return encrypt(json.dumps(value).encode(), SECRET)
+    return bytes(encrypt(json.dumps(value).encode(), SECRET))
 
 
 def by_command(answers: Answers) -> Respond:
@@ -118,7 +118,7 @@ async def test_minio_loses_the_keys_before_the_policy_even_if_one_is_gone_alread
 
 
 async def test_minio_names_agents_with_and_without_keys_of_this_installation_only() -> None:
-    policies = {"ops.alice": {}, "ops.carol": {}, "readwrite": {}, "ops.b.dora": {}}
+    policies: dict[str, dict[str, str]] = {"ops.alice": {}, "ops.carol": {}, "readwrite": {}, "ops.b.dora": {}}
     answers = {"list-users": (200, sealed(USERS)), "list-canned-policies": (200, json.dumps(policies).encode())}
     async with minio(answers) as (users, _):
         found = await users.names()

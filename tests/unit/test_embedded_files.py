@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -103,7 +104,7 @@ def test_a_homeserver_is_ours_when_we_chose_its_address(homeserver: str, port: i
 
 
 def test_a_second_start_keeps_every_secret_and_follows_a_new_port(tmp_path: Path) -> None:
-    def start(port: int) -> tuple[dict, dict, str]:
+    def start(port: int) -> tuple[dict[str, Any], dict[str, Any], str]:
         settings = config.load(tmp_path, homeserver={"listen_port": port})
         ensure_registration(settings)
         synapse.prepare(settings, tmp_path / "homeserver" / "registration.yaml", port + 1)

@@ -3,6 +3,7 @@
 import os
 import socket
 import sys
+from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
@@ -13,7 +14,7 @@ from appservice.errors import Limit
 
 
 @pytest.fixture
-def taken() -> int:
+def taken() -> Iterator[int]:
     with socket.socket() as busy:
         busy.bind(("127.0.0.1", 0))
         busy.listen()
@@ -25,7 +26,7 @@ def free() -> int:
     while True:
         with socket.socket() as one:
             one.bind(("127.0.0.1", 0))
-            port = one.getsockname()[1]
+            port = int(one.getsockname()[1])
         if 20000 < port < 50000:
             return port
 

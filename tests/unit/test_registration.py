@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -21,13 +22,13 @@ GOOD = {
 }
 
 
-def generated(settings: Settings | None = None) -> dict:
+def generated(settings: Settings | None = None) -> dict[str, Any]:
     return registration_document(
         settings or Settings(), url="http://127.0.0.1:9000", as_token="a", hs_token="h", sender_localpart="x1"
     )
 
 
-def matches(document: dict, kind: str, name: str) -> bool:
+def matches(document: dict[str, Any], kind: str, name: str) -> bool:
     return any(re.match(entry["regex"], name) for entry in document["namespaces"][kind])
 
 
@@ -87,7 +88,7 @@ def test_tokens_do_not_appear_when_a_registration_is_printed(tmp_path: Path) -> 
         ({"namespaces": {"people": []}}, "namespaces.people"),
     ],
 )
-def test_a_bad_registration_is_refused_by_field(tmp_path: Path, change: dict, said: str) -> None:
+def test_a_bad_registration_is_refused_by_field(tmp_path: Path, change: dict[str, Any], said: str) -> None:
     path = tmp_path / "registration.yaml"
     path.write_text(yaml.safe_dump(GOOD | change))
     with pytest.raises(Invalid) as caught:

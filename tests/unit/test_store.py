@@ -4,6 +4,7 @@ import asyncio
 import random
 import sqlite3
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -48,7 +49,7 @@ async def test_cancelled_callers_leave_no_half_unit(store: Database) -> None:
             await asyncio.sleep(0)
 
     dice = random.Random(3)
-    tasks = [asyncio.create_task(store.write(lambda db, n=n: pair(n, db))) for n in range(60)]
+    tasks = [asyncio.create_task(store.write(partial(pair, n))) for n in range(60)]
     for task in tasks:
         await asyncio.sleep(0)
         if dice.random() < 0.5:
@@ -147,9 +148,13 @@ async def test_an_outgoing_event_is_kept_once_and_dead_ones_keep_their_content(s
     assert await outbox.pending(store) == []
 
 
+async def _issued(jti: str, db: Connection) -> None:
+    await consumers.issued(db, jti, "a", 100)
+
+
 async def test_revoking_all_but_one_token_leaves_that_one(store: Database) -> None:
     for jti in ("old", "new"):
-        await store.write(lambda db, jti=jti: consumers.issued(db, jti, "a", 100))
+        await store.write(partial(_issued, jti))
 
     gone = await store.write(lambda db: consumers.revoke(db, "a", keep="new"))
 

@@ -3,6 +3,7 @@
 import json
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -15,7 +16,7 @@ from appservice.workspace.names import CARD, is_plain
 from appservice.workspace.skills import builtin, chosen, front_matter, read
 from runtime.prompt import front_matter as agents_front_matter
 
-GIVEN: dict[str, str] = {"name": "alice", "display_name": "Alice", "model": "gpt-x"}
+GIVEN: dict[str, Any] = {"name": "alice", "display_name": "Alice", "model": "gpt-x"}
 
 
 def card(files: dict[str, bytes]) -> dict[str, str]:
@@ -72,14 +73,14 @@ def test_a_published_agents_file_can_be_given_back_as_the_operators_text(text: s
 
 @given(st.sampled_from(["soul", "identity", "agents"]), st.text(min_size=1))
 def test_every_text_file_ends_with_exactly_one_newline(field: str, text: str) -> None:
-    files = workspace(**GIVEN, **{field: text})
+    files = workspace(**(GIVEN | {field: text}))
     for path in ("SOUL.md", "IDENTITY.md", "AGENTS.md"):
         assert files[path].endswith(b"\n")
         assert not files[path].endswith(b"\n\n")
 
 
 def test_the_same_declaration_gives_the_same_bytes() -> None:
-    assert workspace(**GIVEN, skills=builtin()) == workspace(**GIVEN, skills=dict(reversed(builtin().items())))
+    assert workspace(**GIVEN, skills=builtin()) == workspace(**GIVEN, skills=dict(reversed(list(builtin().items()))))
 
 
 @pytest.mark.parametrize(
@@ -97,7 +98,7 @@ def test_the_same_declaration_gives_the_same_bytes() -> None:
     ],
 )
 def test_every_part_of_a_declaration_changes_the_revision(change: dict[str, object]) -> None:
-    assert card(workspace(**(GIVEN | change)))["revision"] != card(workspace(**GIVEN))["revision"]  # type: ignore[arg-type]
+    assert card(workspace(**(GIVEN | change)))["revision"] != card(workspace(**GIVEN))["revision"]
 
 
 def test_skills_lie_in_folders_of_their_own() -> None:
