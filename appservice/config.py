@@ -38,7 +38,7 @@ class HomeserverSettings(Section):
 class GatewaySettings(Section):
     """Envoy. `root` is its state directory, shared with the control plane."""
 
-    root: Path | None = None
+    root: Path | None = Field(None, description="state directory; default: `gateway` in the data directory")
     token_ttl_s: int = Field(3600, description="life of an agent's token in seconds; renewed at half of it")
     debug_port: int = Field(0, description="also listen on this port of 127.0.0.1; 0 = unix socket only")
 
@@ -48,11 +48,11 @@ class StorageSettings(Section):
 
     endpoint: str = Field("", description="for example http://127.0.0.1:8333")
     users: Literal["iam", "minio"] = Field("iam", description="how users are made: AWS IAM calls, or MinIO's admin API")
-    bucket: str = "opsroom"
-    region: str = "us-east-1"
-    access_key: str = "opsroom"
-    secret_key: SecretStr = SecretStr("")
-    secret_key_file: Path | None = None
+    bucket: str = Field("opsroom", description="made if it is missing; holds the files of all agents")
+    region: str = Field("us-east-1", description="its region")
+    access_key: str = Field("opsroom", description="id of the key with which Opsroom makes users")
+    secret_key: SecretStr = Field(SecretStr(""), description="its secret; better in a file")
+    secret_key_file: Path | None = Field(None, description="file with its secret")
 
 
 class AgentSettings(Section):
@@ -61,9 +61,9 @@ class AgentSettings(Section):
     backend: Literal["auto", "docker", "process"] = Field("auto", description="auto: Docker if it answers")
     docker_host: str = Field("", description="for example unix:///var/run/docker.sock; default: the SDK's own rules")
     image: str = Field("", description="image of the native agent; default: opsroom/worker:VERSION")
-    memory_mb: int = 512
-    cpus: float = 1.0
-    pids: int = 256
+    memory_mb: int = Field(512, description="memory of one agent")
+    cpus: float = Field(1.0, description="cores of one agent")
+    pids: int = Field(256, description="processes and threads of one agent")
     awake_s: int = Field(300, description="how long a sleeping agent stays awake after its last turn, in seconds")
     turn_limit_s: int = Field(900, description="longest turn in seconds")
 
@@ -71,12 +71,12 @@ class AgentSettings(Section):
 class ModelProvider(Section):
     """One account at a model provider; any OpenAI-shaped URL."""
 
-    name: str
-    base_url: str
-    key: SecretStr = SecretStr("")
-    key_file: Path | None = None
-    header: str = "authorization"
-    prefix: str = "Bearer "
+    name: str = Field(description="letters, digits, - and _; for logs and file names")
+    base_url: str = Field(description="up to and with /v1")
+    key: SecretStr = Field(SecretStr(""), description="the key; better in a file or the environment")
+    key_file: Path | None = Field(None, description="file with the key")
+    header: str = Field("authorization", description="header that carries the key")
+    prefix: str = Field("Bearer ", description="what stands before the key in that header")
     models: tuple[str, ...] = Field((), description="model names or globs this provider serves; none = all others")
 
 
@@ -87,9 +87,9 @@ class EmbeddedSettings(Section):
     client_port: int = Field(0, description="the web client")
     homeserver_port: int = Field(0, description="Synapse")
     storage_port: int = Field(0, description="SeaweedFS, S3; each of its ports P also takes P + 10000")
-    storage_master_port: int = 0
-    storage_volume_port: int = 0
-    storage_filer_port: int = 0
+    storage_master_port: int = Field(0, description="SeaweedFS, inside")
+    storage_volume_port: int = Field(0, description="SeaweedFS, inside")
+    storage_filer_port: int = Field(0, description="SeaweedFS, inside")
 
 
 class Settings(Section):
@@ -101,7 +101,7 @@ class Settings(Section):
     user_prefix: str = Field("agent-", description="localparts of agents begin with it")
     alias_prefix: str = Field("opsroom-", description="room aliases begin with it")
     operator: str = Field("op", description="localpart (or Matrix id) of the first operator")
-    log_level: Literal["debug", "info", "warning"] = "info"
+    log_level: Literal["debug", "info", "warning"] = Field("info", description="how much the log says")
     parallel: int = Field(8, description="how many objects are reconciled at once")
     homeserver: HomeserverSettings = HomeserverSettings()
     gateway: GatewaySettings = GatewaySettings()
