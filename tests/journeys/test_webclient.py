@@ -1,5 +1,6 @@
 """The web client that we ship, against a real Synapse; a plain user answers as the bot would."""
 
+import re
 import struct
 import zlib
 from collections.abc import AsyncIterator
@@ -118,6 +119,19 @@ async def test_an_edit_replaces_the_text_in_place(room: Room) -> None:
     await message.edited()
     await expect(timeline.message("Creating ada …").tile).to_have_count(0)
     assert await message.event_id() == sent
+
+
+async def test_a_message_that_grows_in_a_new_thread_is_drawn_to_its_end(room: Room) -> None:
+    timeline = await room.client.open_room(room.name)
+    await timeline.send("Tell me")
+    asked = await room.bot.event(room.id, lambda event: said(event, "Tell me"))
+    sent = await room.bot.answer(room.id, asked["event_id"], "One", "One")
+    await room.bot.edit(room.id, sent, "One two")
+    thread = await (await timeline.see("Tell me")).open_thread()
+    await thread.see("One two")
+    for text in ("One two three", "One two three four"):
+        await room.bot.edit(room.id, sent, text)
+        await thread.see(re.compile(f"{text}($|\\W)"))
 
 
 async def test_a_pill_mentions_the_user(room: Room) -> None:

@@ -9,8 +9,10 @@ import * as languageHandler from "matrix-react-sdk/src/languageHandler";
 import { setTheme } from "matrix-react-sdk/src/theme";
 import AutoDiscoveryUtils from "matrix-react-sdk/src/utils/AutoDiscoveryUtils";
 
+import { drawEveryEdit } from "./edits";
 import { serveMedia } from "./media";
 import { WebPlatform } from "./platform";
+import { giveThreadsRoom } from "./widths";
 
 const homeserver = (): any => SdkConfig.get("default_server_config");
 const NO_ENCRYPTION = { "io.element.e2ee": { default: false, force_disable: true } }; // or each room shows a warning
@@ -28,6 +30,8 @@ function adaptSdk(): void {
     // The homeserver is configured: do not look for it at https://SERVER_NAME, which may be a name nobody serves.
     AutoDiscovery.getRawClientConfig = async () => ({ ...homeserver(), ...NO_ENCRYPTION });
     AutoDiscovery.findClientConfig = async () => AutoDiscovery.fromDiscoveryConfig(homeserver());
+    drawEveryEdit();
+    giveThreadsRoom();
     languageHandler.setMissingEntryGenerator((key: string) => key.split("|", 2)[1] ?? key);
 }
 
