@@ -206,14 +206,15 @@ class Router:
 
     async def _redacted(self, event: Event) -> Effect | None:
         asked = await turns.of_event(self._store, event.redacts)
-        return self._stop([turn for turn in asked if turn.event_id == event.redacts], event.sender)
+        gone = [turn for turn in asked if turn.event_id == event.redacts]
+        return self._stop(gone, event.sender, quiet=True)
 
-    def _stop(self, found: list[Turn], by: str) -> Effect | None:
+    def _stop(self, found: list[Turn], by: str, *, quiet: bool = False) -> Effect | None:
         ids = [turn.id for turn in found if turn.state in turns.OPEN]
 
         def after() -> None:
             for turn_id in ids:
-                self._runner.stop(turn_id, short(by))
+                self._runner.stop(turn_id, short(by), quiet=quiet)
 
         return Effect(after=after) if ids else None
 

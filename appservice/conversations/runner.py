@@ -42,11 +42,13 @@ log = structlog.get_logger()
 
 @dataclass(slots=True)
 class Running:
-    """A turn while it runs. `stop` is set with the name of who stopped it."""
+    """A turn while it waits or runs. `stop` is set with the name of who stopped it; `quiet`: with nothing to say, if
+    nothing was said yet."""
 
     turn: Turn
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     stopped_by: str = ""
+    quiet: bool = False
     task_id: str = ""
     text: str = ""
 
@@ -105,10 +107,11 @@ class Runner:
         self._lanes[lane] = deque([turn])
         self._own(self._drain(lane), f"turns of {turn.agent}")
 
-    def stop(self, turn_id: str, by: str) -> None:
-        """End a turn, whether it waits or runs."""
+    def stop(self, turn_id: str, by: str, *, quiet: bool = False) -> None:
+        """End a turn, whether it waits or runs. `quiet`: the question itself is gone."""
         if (running := self._running.get(turn_id)) is not None:
             running.stopped_by = by
+            running.quiet = quiet
             running.stop.set()
 
     async def resume(self) -> int:
@@ -181,6 +184,8 @@ class Runner:
     async def _race(self, running: Running, live: Live) -> Outcome:
         """The answer, or being stopped, or running out of time."""
         begun = time()
+        if running.stop.is_set() and running.turn.state == "queued":
+            return _stopped(running, "before it began")
         work = asyncio.create_task(self._attempts(running, live))
         stop = asyncio.create_task(running.stop.wait())
         try:
@@ -193,8 +198,7 @@ class Runner:
                 task.cancel()
             await asyncio.gather(work, stop, return_exceptions=True)
         if running.stop.is_set():
-            note = f"Stopped by {running.stopped_by} after {time() - begun:.0f} s."
-            return Outcome(state="stopped", text=_with_note(running.text, note))
+            return _stopped(running, f"after {time() - begun:.0f} s")
         note = f"Ended after {self._limit_s:.0f} s, the longest a turn may take."
         return Outcome(state="failed", text=_with_note(running.text, note), error="time limit")
 
@@ -378,5 +382,11 @@ def _outcome(running: Running, update: Update) -> Outcome:
     return Outcome(state="failed", text=_with_note(running.text, update.error), error=update.error, again=again)
 
 
+def _stopped(running: Running, when: str) -> Outcome:
+    if running.quiet and not running.text:
+        return Outcome(state="stopped", text="")
+    return Outcome(state="stopped", text=_with_note(running.text, f"Stopped by {running.stopped_by} {when}."))
+
+
 def _with_note(text: str, note: str) -> str:
-    return f"{text.rstrip()}\n\n*{note}*" if text.strip() else note
+    return f"{content.closed(text.rstrip())}\n\n*{note}*" if text.strip() else note

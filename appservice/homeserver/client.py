@@ -269,8 +269,8 @@ class Homeserver:
         return str(sent["content_uri"])
 
     async def download(self, mxc: str, *, limit: int) -> bytes:
-        """A file's bytes. Raises Invalid when it has more than `limit`, NotFound when it is gone, and what `call` raises
-        when the homeserver is away."""
+        """A file's bytes. Raises Invalid when it has more than `limit`, NotFound when it is gone, and what `call`
+        raises when the homeserver is away."""
         server, _, media = mxc.removeprefix("mxc://").partition("/")
         url = URL(f"{self.url}/_matrix/client/v1/media/download/{quote(server)}/{quote(media)}", encoded=True)
         headers = {"Authorization": f"Bearer {self.registration.as_token}"}

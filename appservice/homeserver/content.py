@@ -99,7 +99,16 @@ def split(markdown: str, limit: int) -> tuple[str, str]:
     if cut < len(head) // 2:
         cut = head.rfind(" ") if head.rfind(" ") > len(head) // 2 else len(head)
     head, rest = markdown[:cut], markdown[cut:].lstrip("\n")
-    fences = [line for line in head.splitlines() if line.lstrip().startswith("```")]
-    if len(fences) % 2:
-        return head + "\n```", fences[-1].strip() + "\n" + rest
-    return head, rest
+    fence = _open_fence(head)
+    return (closed(head), f"{fence}\n{rest}") if fence else (head, rest)
+
+
+def closed(markdown: str) -> str:
+    """The text with an open fence closed, so that what follows is not code."""
+    return markdown + "\n```" if _open_fence(markdown) else markdown
+
+
+def _open_fence(markdown: str) -> str:
+    """The line that opens a fence which is not closed, or ''."""
+    fences = [line.strip() for line in markdown.splitlines() if line.lstrip().startswith("```")]
+    return fences[-1] if len(fences) % 2 else ""

@@ -159,6 +159,7 @@ async def test_a_question_edited_or_redacted_before_delivery_is_taken_as_it_stan
     assert last
     assert "corrected words" in prompts
     assert not any("original words" in prompt or "never mind this" in prompt for prompt in prompts)
+    assert not any("Stopped" in message.text for message in stack.op.answers(first))
 
 
 async def test_an_answer_that_fits_no_event_goes_on_in_further_messages(stack: Stack) -> None:

@@ -54,3 +54,8 @@ def test_an_edit_shows_the_content_and_leaves_the_thread_alone() -> None:
     assert edited["m.relates_to"] == {"rel_type": "m.replace", "event_id": "$old"}
     assert edited["m.new_content"]["body"] == "new"
     assert "m.relates_to" not in edited["m.new_content"]
+
+
+def test_a_note_after_code_that_was_cut_off_is_no_code() -> None:
+    assert content.html(content.closed("```python\nx = 1") + "\n\n*Stopped.*").endswith("<p><em>Stopped.</em></p>")
+    assert content.closed("```\nx\n```") == "```\nx\n```"
