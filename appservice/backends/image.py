@@ -5,6 +5,7 @@ that the base image has.
 """
 
 import asyncio
+import hashlib
 import importlib.metadata
 import importlib.util
 import os
@@ -27,6 +28,8 @@ from appservice.paths import shipped
 PUBLIC_BASE = "python:3.12-slim"
 DEBIAN_BASE = "opsroom/base"
 _IMAGE_LABEL = "org.opsroom.image"  # on the build's leftovers too, so that they can be told from others' images
+_SOURCES_LABEL = "org.opsroom.sources"
+_RECIPE = ("Dockerfile", "enter.py")
 _TIMEOUT_S = 900
 _COMMAND_LIMIT_S = 1800.0
 _OLDEST_GLIBC = 17
@@ -47,9 +50,45 @@ async def build_worker_image(*, base_image: str | None = None, docker_host: str 
         raise Unavailable(f"The image cannot be built: {error}.", fix="See that Docker Engine runs here.") from error
 
 
-async def _build(base_image: str | None, docker_host: str, progress: Progress) -> str:
+async def is_current(*, docker_host: str = "") -> bool:
+    """Say whether the image is there and was built of what is installed now."""
+    try:
+        return await asyncio.to_thread(_is_current, docker_host)
+    except (DockerException, requests.RequestException) as error:
+        raise Unavailable(f"Docker Engine does not answer: {error}.", fix="See that it runs here.") from error
+
+
+def _is_current(docker_host: str) -> bool:
+    client = _client(docker_host)
+    try:
+        image = client.images.get(f"opsroom/worker:{__version__}")
+    except ImageNotFound:
+        return False
+    finally:
+        client.close()
+    return bool(image.labels.get(_SOURCES_LABEL) == sources())
+
+
+def sources() -> str:
+    """Return a hash of all that the image is built of, but for the base image and the packages' own versions."""
+    digest = hashlib.sha256(" ".join(agent_requirements()).encode() + seccomp.program())
+    files = [shipped("deploy", "images", "worker", name) for name in _RECIPE]
+    agent = _agent()
+    files += sorted(path for path in agent.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    for path in files:
+        name = path.relative_to(agent).as_posix() if path.is_relative_to(agent) else path.name
+        content = path.read_bytes()
+        digest.update(f"{name} {len(content)}\n".encode() + content)
+    return digest.hexdigest()
+
+
+def _client(docker_host: str) -> docker.DockerClient:
     chosen = {"DOCKER_HOST": docker_host} if docker_host else None
-    client = await asyncio.to_thread(docker.DockerClient.from_env, timeout=_TIMEOUT_S, environment=chosen)
+    return docker.DockerClient.from_env(timeout=_TIMEOUT_S, environment=chosen)
+
+
+async def _build(base_image: str | None, docker_host: str, progress: Progress) -> str:
+    client = await asyncio.to_thread(_client, docker_host)
     try:
         base = await _base(client, base_image, progress)
         facts = await asyncio.to_thread(_python_of, client, base)
@@ -112,14 +151,10 @@ def _python_of(client: docker.DockerClient, base: str) -> tuple[str, str, int]:
 
 async def _fill(context: Path, facts: tuple[str, str, int], progress: Progress) -> None:
     version, machine, glibc = facts
-    for name in ("Dockerfile", "enter.py"):
+    for name in _RECIPE:
         shutil.copy(shipped("deploy", "images", "worker", name), context / name)
     (context / "filter").write_bytes(seccomp.program(machine))
-    found = importlib.util.find_spec("runtime")
-    if found is None or not found.submodule_search_locations:
-        raise Unavailable("The native agent is not installed.", fix="Install Opsroom again: `pip install opsroom`.")
-    ignored = shutil.ignore_patterns("__pycache__")
-    shutil.copytree(found.submodule_search_locations[0], context / "runtime", ignore=ignored)
+    shutil.copytree(_agent(), context / "runtime", ignore=shutil.ignore_patterns("__pycache__"))
     progress(f"Fetching the agent's packages for Python {version} on {machine}")
     wheels = context / "wheels"
     platforms = [f"--platform=manylinux_2_{minor}_{machine}" for minor in range(_OLDEST_GLIBC, glibc + 1)]
@@ -132,6 +167,14 @@ async def _fill(context: Path, facts: tuple[str, str, int], progress: Progress) 
         fix="See that this machine's pip reaches its package index.",
     )
     progress(f"{len(list(wheels.iterdir()))} packages")
+
+
+def _agent() -> Path:
+    """Return the folder of the native agent's own code."""
+    found = importlib.util.find_spec("runtime")
+    if found is None or not found.submodule_search_locations:
+        raise Unavailable("The native agent is not installed.", fix="Install Opsroom again: `pip install opsroom`.")
+    return Path(found.submodule_search_locations[0])
 
 
 def agent_requirements() -> list[str]:
@@ -148,6 +191,7 @@ def _docker_build(client: docker.DockerClient, context: Path, base: str) -> Any:
             path=str(context),
             tag=f"opsroom/worker:{__version__}",
             buildargs={"BASE_IMAGE": base},
+            labels={_SOURCES_LABEL: sources()},
             network_mode="none",
             rm=True,
             forcerm=True,

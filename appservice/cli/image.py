@@ -3,30 +3,16 @@
 import asyncio
 from pathlib import Path
 
-from appservice.backends.docker import DockerBackend
-from appservice.backends.image import build_worker_image
+from appservice.backends.image import build_worker_image, is_current
 from appservice.cli import console
 from appservice.config import load
-from appservice.errors import Unavailable
 
 
 def build(data_dir: Path, *, base: str | None, if_missing: bool) -> int:
-    """Build it, a line for each step on stderr, its name on stdout."""
-    if if_missing and asyncio.run(_is_there(data_dir)):
+    """Build it, a line for each step on stderr, its name on stdout. `if_missing`: not when one is there that was
+    built of what is installed now."""
+    host = load(data_dir).agents.docker_host
+    if if_missing and asyncio.run(is_current(docker_host=host)):
         return 0
-    console.answer(asyncio.run(build_worker_image(base_image=base, progress=console.say)))
+    console.answer(asyncio.run(build_worker_image(base_image=base, docker_host=host, progress=console.say)))
     return 0
-
-
-async def _is_there(data_dir: Path) -> bool:
-    from appservice.backends.choose import default_image
-
-    settings = load(data_dir)
-    backend = DockerBackend(installation=settings.installation, docker_host=settings.agents.docker_host)
-    try:
-        await backend.ensure_image(default_image(settings))
-    except Unavailable:
-        return False
-    finally:
-        await backend.close()
-    return True

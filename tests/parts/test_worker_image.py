@@ -9,8 +9,9 @@ from secrets import token_hex
 import httpx
 import pytest
 
+from appservice.backends import image as images
 from appservice.backends.docker import DockerBackend
-from appservice.backends.image import build_worker_image
+from appservice.backends.image import build_worker_image, is_current
 from appservice.backends.inside import write_token
 from appservice.backends.protocol import AGENT_SOCKET, Sandbox
 from appservice.errors import Unavailable
@@ -59,6 +60,18 @@ async def test_the_build_says_what_it_does(image: tuple[str, list[str]]) -> None
     assert image[0].startswith("opsroom/worker:")
     assert any("Fetching the agent's packages" in line for line in image[1])
     assert image[1][-1].startswith(f"{image[0]} is there: ")
+
+
+async def test_it_is_current_until_the_agents_code_changes(
+    image: tuple[str, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert await is_current()
+    copy = tmp_path / "runtime"
+    shutil.copytree(images._agent(), copy)
+    monkeypatch.setattr(images, "_agent", lambda: copy)
+    assert await is_current()
+    (copy / "agent.py").write_text((copy / "agent.py").read_text() + "\n")
+    assert not await is_current()
 
 
 async def test_the_native_agent_in_it_shows_its_card(sandbox: Sandbox) -> None:
