@@ -67,7 +67,9 @@ def _parser() -> argparse.ArgumentParser:
     image = _verb(verbs, "image", _image, "build the agents' container image")
     image.add_argument("action", choices=["build"])
     _add_data_dir(image)
-    image.add_argument("--if-missing", action="store_true", help="only when none is there that was built of what is installed now")
+    image.add_argument(
+        "--if-missing", action="store_true", help="only when none is there that was built of what is installed now"
+    )
     image.add_argument("--base", metavar="IMAGE", help="any Debian with Python; default: one that can be had here")
     _verb(verbs, "version", _version, "print the version")
     return parser
