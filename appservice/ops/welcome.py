@@ -8,7 +8,6 @@ from appservice.homeserver import content
 from appservice.homeserver.avatar import png
 from appservice.homeserver.client import Homeserver
 from appservice.homeserver.sender import Sender
-from appservice.ops import render
 from appservice.paths import shipped
 from appservice.rooms import desired
 from appservice.store import rooms
@@ -90,6 +89,10 @@ def greeting(checks: Sequence[Health]) -> str:
 
 
 def _checked(checks: Sequence[Health]) -> str:
-    if all(check.level == "ok" for check in checks):
+    """The greeting stays pinned, and at a first start parts are still on their way: those are no failure."""
+    late = [check.part for check in checks if check.level == "fail"]
+    warned = [f"**WARN** {check.part}: {check.detail} {check.fix}".rstrip() for check in checks if check.level == "warn"]
+    if not late and not warned:
         return f"Checked just now: {', '.join(check.part for check in checks)} are ok."
-    return render.checks(checks) + "\n\nCheck again: `!doctor`"
+    coming = [f"Not there yet when this was written: {', '.join(late)}."] if late else []
+    return "\n\n".join([*warned, " ".join([*coming, "See how all is now: `!doctor`"])])
