@@ -111,7 +111,11 @@ def prepare(settings: Settings) -> World:
 
 
 def registration_path(settings: Settings) -> Path:
-    return settings.homeserver.registration or settings.data_dir / "homeserver" / "registration.yaml"
+    return settings.homeserver.registration or _own_registration(settings)
+
+
+def _own_registration(settings: Settings) -> Path:
+    return settings.data_dir / "homeserver" / "registration.yaml"
 
 
 def ensure_registration(settings: Settings) -> Registration:
@@ -150,7 +154,7 @@ def _changes(settings: Settings, numbers: dict[str, int], listen: int) -> dict[s
     changes: dict[str, Any] = {"embedded": numbers, "homeserver": {"listen_port": listen}}
     if "homeserver_port" in numbers:
         changes["homeserver"]["url"] = f"http://{ports.HOST}:{numbers['homeserver_port']}"
-        changes["homeserver"]["registration"] = str(registration_path(settings))
+        changes["homeserver"]["registration"] = str(_own_registration(settings))  # not that of a folder copied from
     if "storage_port" in numbers:
         changes["storage"] = {
             "endpoint": f"http://{ports.HOST}:{numbers['storage_port']}",

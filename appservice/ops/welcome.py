@@ -91,7 +91,9 @@ def greeting(checks: Sequence[Health]) -> str:
 def _checked(checks: Sequence[Health]) -> str:
     """The greeting stays pinned, and at a first start parts are still on their way: those are no failure."""
     late = [check.part for check in checks if check.level == "fail"]
-    warned = [f"**WARN** {check.part}: {check.detail} {check.fix}".rstrip() for check in checks if check.level == "warn"]
+    warned = [
+        f"**WARN** {check.part}: {check.detail} {check.fix}".rstrip() for check in checks if check.level == "warn"
+    ]
     if not late and not warned:
         return f"Checked just now: {', '.join(check.part for check in checks)} are ok."
     coming = [f"Not there yet when this was written: {', '.join(late)}."] if late else []
