@@ -8,9 +8,10 @@ import itertools
 import json
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from io import BytesIO
 from typing import Any
 from urllib.parse import quote
 
@@ -86,8 +87,23 @@ class Person:
         return await self.send(room, "m.room.message", body)
 
     async def send(self, room: str, kind: str, body: dict[str, Any]) -> str:
-        txn = f"{uuid.uuid4().hex}{next(self._txn)}"
-        return str((await self.call("PUT", f"rooms/{quote(room)}/send/{kind}/{txn}", body))["event_id"])
+        """Send; while the homeserver is away it is tried again under the same transaction id, as clients do."""
+        path = f"rooms/{quote(room)}/send/{kind}/{uuid.uuid4().hex}{next(self._txn)}"
+
+        async def put() -> str:
+            return str((await self.call("PUT", path, body))["event_id"])
+
+        return await self._persist(put)
+
+    async def _persist(self, work: Callable[[], Awaitable[str]]) -> str:
+        deadline = time.monotonic() + WAIT_S
+        while True:
+            try:
+                return await work()
+            except aiohttp.ClientError:
+                if time.monotonic() > deadline:
+                    raise
+                await asyncio.sleep(0.2)
 
     async def edit(self, room: str, event: str, text: str) -> str:
         relation = {"rel_type": "m.replace", "event_id": event}
@@ -108,8 +124,12 @@ class Person:
         """Send a file, as a client does."""
         headers = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/x-yaml"}
         url = f"{self.url}/_matrix/media/v3/upload"
-        async with self.http.post(url, params={"filename": name}, data=data, headers=headers) as answer:
-            address = (await answer.json())["content_uri"]
+
+        async def store() -> str:
+            async with self.http.post(url, params={"filename": name}, data=BytesIO(data), headers=headers) as answer:
+                return str((await answer.json())["content_uri"])
+
+        address = await self._persist(store)
         info = {"mimetype": "application/x-yaml", "size": len(data)}
         return await self.send(
             room, "m.room.message", {"msgtype": "m.file", "body": name, "filename": name, "url": address, "info": info}
