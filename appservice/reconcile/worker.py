@@ -297,12 +297,14 @@ class WorkerReconciler:
         except Exception as error:
             raise readable(error, f"end the room of {name}") from error
 
+        known = await rooms.every(self._w.store)
+        owned = [room.room_id for room in known if room.owner in (name, self._user(name))]
+
         async def forget(db: Connection) -> None:
             await objects.forget(db, stored.key)
             await meta.put(db, KEPT_FILES + name, "")
-            for room in await rooms.every(self._w.store):
-                if room.owner in (name, self._user(name)):
-                    await rooms.remove(db, room.room_id)
+            for room_id in owned:
+                await rooms.remove(db, room_id)
 
         await self._w.store.write(forget)
         self._w.changes.publish(stored.key)

@@ -1,8 +1,7 @@
 """Bring a database to the present schema. Migrations are numbered files, never edited once released."""
 
+import sqlite3
 from importlib import resources
-
-import aiosqlite
 
 from appservice.errors import Conflict
 
@@ -14,12 +13,12 @@ def migrations() -> list[tuple[int, str]]:
     return sorted(found)
 
 
-async def migrate(connection: aiosqlite.Connection) -> None:
+def migrate(connection: sqlite3.Connection) -> None:
     """Apply what is missing, each migration in one transaction.
 
     Raises Conflict when the file was written by a newer program.
     """
-    [(version,)] = await connection.execute_fetchall("PRAGMA user_version")
+    [(version,)] = connection.execute("PRAGMA user_version").fetchall()
     newest = migrations()[-1][0]
     if version > newest:
         raise Conflict(
@@ -28,4 +27,4 @@ async def migrate(connection: aiosqlite.Connection) -> None:
         )
     for number, sql in migrations():
         if number > version:
-            await connection.executescript(f"BEGIN IMMEDIATE;\n{sql}\nPRAGMA user_version = {number};\nCOMMIT;")
+            connection.executescript(f"BEGIN IMMEDIATE;\n{sql}\nPRAGMA user_version = {number};\nCOMMIT;")

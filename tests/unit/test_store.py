@@ -46,7 +46,6 @@ async def test_cancelled_callers_leave_no_half_unit(store: Database) -> None:
     async def pair(number: int, db: Connection) -> None:
         for side in "ab":
             await inbox.add(db, [event(f"${number}{side}")], now=0)
-            await asyncio.sleep(0)
 
     dice = random.Random(3)
     tasks = [asyncio.create_task(store.write(partial(pair, n))) for n in range(60)]
@@ -73,6 +72,18 @@ async def test_a_failed_unit_changes_nothing(store: Database) -> None:
         await store.write(broken)
 
     assert await inbox.unfinished(store) == []
+
+
+async def test_a_unit_that_waits_for_anything_but_sql_is_refused_and_changes_nothing(store: Database) -> None:
+    async def waits(db: Connection) -> None:
+        await inbox.add(db, [event("$1")], now=0)
+        await asyncio.sleep(0)
+
+    with pytest.raises(RuntimeError, match="not SQL"):
+        await store.write(waits)
+
+    assert await inbox.unfinished(store) == []
+    assert await store.write(lambda db: inbox.add(db, [event("$2")], now=0), durable=False)
 
 
 async def test_a_newer_database_is_refused_with_a_sentence(tmp_path: Path) -> None:
