@@ -1,7 +1,7 @@
 // Replaces components/views/auth/AuthFooter: whose work this client is, under which licence, and where its source is.
 import React from "react";
 
-const SDK = "https://www.npmjs.com/package/matrix-react-sdk/v/";
+const SDK = "https://github.com/element-hq/matrix-react-sdk/tree/v";
 declare const SDK_VERSION: string;
 
 export default function AuthFooter(): JSX.Element {
