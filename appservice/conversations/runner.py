@@ -13,7 +13,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from time import time
 from typing import Any
 
@@ -240,10 +240,13 @@ class Runner:
         except OpsroomError as error:
             return Outcome(state="failed", text=f"{turn.agent} cannot answer now: {error}", error=error.code)
         attempt = turn.attempt + 1
-        if not await self._store.write(lambda db: turns.deliver(db, turn.id, attempt)):
+        # Not durable: what a power cut takes back is delivered as if for the first time, and to a new agent.
+        taken, facts = await asyncio.gather(
+            self._store.write(lambda db: turns.deliver(db, turn.id, attempt), durable=False), self._agents.facts(turn)
+        )
+        if taken is None:
             return Outcome(state="stopped", text="")
-        fresh = await turns.get(self._store, turn.id)  # as it reads now: it may have been edited while it waited
-        running.turn = turn = fresh or replace(turn, attempt=attempt)
+        running.turn = turn = taken  # as it reads now: it may have been edited while it waited
         running.text = ""
         question = Question(
             message_id=f"{turn.id}.{attempt}",
@@ -253,7 +256,7 @@ class Runner:
                 "org.opsroom.turn": turn.id,
                 "org.opsroom.attempt": attempt,
                 "org.opsroom.retry": attempt > 1,
-                **await self._agents.facts(turn),
+                **facts,
             },
         )
         return await self._follow(running, live, self._agents.door(turn.agent).ask(question))

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from time import time
 
 from appservice.errors import NotFound, Unavailable
-from appservice.runtimes.a2a import Agent
+from appservice.runtimes.a2a import Agent, Listener
 from appservice.store import meta, objects, status
 from appservice.store.changes import Key
 from appservice.store.database import Database
@@ -24,6 +24,7 @@ class Waking:
         self._door = door
         self._look = look
         self._awake_s = awake_s
+        self._took_turns: dict[str, Listener] = {}
 
     async def wake(self, name: str) -> None:
         """Return when the agent takes turns. Raises with a sentence when it does not come up."""
@@ -37,8 +38,13 @@ class Waking:
         if state == "Sleeping":
             until = str(time() + self._awake_s)
             await self._store.write(lambda db: meta.put(db, AWAKE + name, until))
+        listener = self._door(name).listens()
+        if listener is not None and listener == self._took_turns.get(name):
+            return  # asking it again would cost each turn a round trip
         if await self._door(name).ready() is None:
             await self._wait(key)
+        if (listener := self._door(name).listens()) is not None:
+            self._took_turns[name] = listener
 
     async def _wait(self, key: Key) -> None:
         self._look(key)

@@ -113,7 +113,7 @@ class Dispatcher:
             for attempt in range(1, TRIES + 1):
                 try:
                     effect = await outlast(partial(self._handler, event), event.type) or Effect()
-                    await self._store.write(partial(self._finish, event, effect))
+                    await self._store.write(partial(self._finish, event, effect), durable=False)  # else handled again
                 except Exception:
                     log.exception("event failed", type=event.type, attempt=attempt)
                     if attempt == TRIES:
@@ -121,9 +121,9 @@ class Dispatcher:
                         return
                     await asyncio.sleep(0.2 * 4**attempt)
                 else:
-                    log.info("event handled", type=event.type, sender=event.sender)
                     if effect.after:
                         effect.after()
+                    log.info("event handled", type=event.type, sender=event.sender)
                     return
 
     @staticmethod

@@ -1,11 +1,12 @@
 """Talk to an agent: A2A 1.0 (JSON-RPC, streaming) over the unix socket in its door."""
 
+import socket
 import stat
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import httpx
 from a2a.client import A2AClientError, Client, ClientConfig, ClientFactory
@@ -78,11 +79,32 @@ class AgentLost(Unavailable):
     """The agent broke off or does not answer: its container is gone, starting, or ill."""
 
 
+class Listener(NamedTuple):
+    """A socket file that somebody has made and listens at."""
+
+    inode: int
+    made_ns: int
+
+
 class Agent:
     """One agent behind its socket."""
 
-    def __init__(self, socket: Path) -> None:
-        self._socket = socket
+    def __init__(self, path: Path) -> None:
+        self._socket = path
+
+    def listens(self) -> Listener | None:
+        """Who listens at the socket at this moment: another after each start. Connecting to a unix socket is done at
+        once or fails."""
+        try:
+            found = self._socket.lstat()
+            if not stat.S_ISSOCK(found.st_mode):
+                return None
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+                probe.setblocking(False)
+                probe.connect(str(self._socket))
+        except OSError:
+            return None
+        return Listener(found.st_ino, found.st_mtime_ns)
 
     async def ready(self) -> Mapping[str, Any] | None:
         """What the agent says of itself once it takes turns, None before."""

@@ -104,9 +104,13 @@ async def share(db: Connection, thread: str) -> None:
     await db.execute("INSERT INTO shared_threads (thread) VALUES (?) ON CONFLICT DO NOTHING", (thread,))
 
 
-async def deliver(db: Connection, turn_id: str, attempt: int) -> bool:
-    """Take a queued turn up, as this attempt. False when it was stopped meanwhile."""
-    return await _move(db, turn_id, ("queued", "working"), "state = 'working', attempt = ?", (attempt,))
+async def deliver(db: Connection, turn_id: str, attempt: int) -> Turn | None:
+    """Take a queued turn up, as this attempt; as it reads now, None when it was stopped meanwhile."""
+    rows = await db.execute_fetchall(
+        "UPDATE turns SET state = 'working', attempt = ? WHERE id = ? AND state IN ('queued', 'working') RETURNING *",
+        (attempt, turn_id),
+    )
+    return _turn(rows[0]) if rows else None
 
 
 async def set_answer(db: Connection, turn_id: str, event_id: str) -> None:
