@@ -13,9 +13,7 @@ import pytest
 from appservice.backends.inside import agent_user
 from appservice.backends.protocol import GATEWAY_SOCKET, Backend, Sandbox
 from tests.support.backends import Place, ask
-from tests.support.sandbox_probe import FILES, POWERS, REACH, SECRETS
-
-OUTSIDE = (("1.1.1.1", 443), ("8.8.8.8", 53), ("169.254.169.254", 80), ("2606:4700:4700::1111", 443))
+from tests.support.sandbox_probe import FILES, OUTSIDE, POWERS, REACH, SECRETS, machine_addresses, resolvers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,21 +53,6 @@ async def sandbox_world(place: Place, backend: Backend, monkeypatch: pytest.Monk
 async def _greet(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     writer.write(b"welcome")
     writer.close()
-
-
-def machine_addresses() -> set[str]:
-    """Every IPv4 address of this machine, Docker's bridges among them."""
-    found = {"127.0.0.1", "172.17.0.1"}
-    for line in Path("/proc/net/fib_trie").read_text().split("|--"):
-        address, _, rest = line.strip().partition("\n")
-        if "/32 host LOCAL" in rest:
-            found.add(address.strip())
-    return found
-
-
-def resolvers() -> list[str]:
-    lines = Path("/etc/resolv.conf").read_text().splitlines()
-    return [line.split()[1] for line in lines if line.startswith("nameserver") and ":" not in line]
 
 
 async def test_the_gateway_is_all_that_answers(sandbox_world: World) -> None:

@@ -31,6 +31,7 @@ from tests.support.stack import Stack, worker_yaml
 PATIENCE_S = 120.0
 WORDS = 10
 WHOLE = [f"word{n}" for n in range(1, WORDS + 1)]
+NOTE = "_My files are not saved yet"  # what an agent adds when storage was away at the end of its turn
 _OPEN = {
     "events": "SELECT count(*) FROM inbox WHERE done = 0",
     "sends": "SELECT count(*) FROM outbox WHERE state <> 'sent'",
@@ -87,7 +88,7 @@ async def all_done(stack: Stack, timeout_s: float = PATIENCE_S) -> None:
 
 async def traces(stack: Stack) -> dict[str, set[str]]:
     """Agents by each kind of thing that is made for one, as found in the world and not in the store."""
-    settings = config.load(stack.data_dir)
+    settings = config.load(stack.data_dir, installation=stack.installation)
     stored, users = connect(settings)
     try:
         people = set(await users.names())
@@ -107,7 +108,7 @@ async def traces(stack: Stack) -> dict[str, set[str]]:
 
 def expected(stack: Stack, names: Sequence[str]) -> dict[str, set[str]]:
     """What `traces` finds when exactly these agents run as local processes."""
-    settings = config.load(stack.data_dir)
+    settings = config.load(stack.data_dir, installation=stack.installation)
     doors = {door(settings, name).agent_dir.name for name in names}
     kinds = ("sandboxes", "processes", "secrets", "consumers", "storage users")
     return {"doors": doors, **{kind: set(names) for kind in kinds}}
@@ -238,14 +239,16 @@ class Storm:
         await all_done(self.stack)
 
     def _is_whole(self, event: str) -> bool:
-        return any(message.text.split() == WHOLE for message in self.stack.op.answers(event))
+        return any(_words(message) == WHOLE for message in self.stack.op.answers(event))
 
     # -- what came of it ----------------------------------------------------------------------------------------
 
     def wrong_answers(self) -> list[tuple[str, list[str]]]:
         """Questions without exactly one whole answer."""
         found = {event: self.stack.op.answers(event) for event in self.questions}
-        return [(event, _texts(them)) for event, them in found.items() if [m.text.split() for m in them] != [WHOLE]]
+        return [
+            (event, _texts(them)) for event, them in found.items() if [_words(message) for message in them] != [WHOLE]
+        ]
 
     def wrong_applies(self) -> list[tuple[str, list[str], list[str]]]:
         """Applies without 👀 and ✅ once each and one answer that says "ready"."""
@@ -267,6 +270,10 @@ class Storm:
 
 def _texts(messages: Sequence[Message]) -> list[str]:
     return [message.text for message in messages]
+
+
+def _words(message: Message) -> list[str]:
+    return message.text.partition(NOTE)[0].split()
 
 
 async def delete_all(stack: Stack, names: Sequence[str]) -> None:

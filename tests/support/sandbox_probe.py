@@ -1,5 +1,9 @@
 """Python that an agent runs to find out what it can reach: text, because it runs inside, without this project."""
 
+from pathlib import Path
+
+OUTSIDE = (("1.1.1.1", 443), ("8.8.8.8", 53), ("169.254.169.254", 80), ("2606:4700:4700::1111", 443))
+
 # `cases` is put before it. Everything is looked for as an agent with bad intentions would.
 REACH = """
 import socket
@@ -138,3 +142,18 @@ answer = {
     "mounts": mounts,
 }
 """
+
+
+def machine_addresses() -> set[str]:
+    """Every IPv4 address of this machine, Docker's bridges among them."""
+    found = {"127.0.0.1", "172.17.0.1"}
+    for line in Path("/proc/net/fib_trie").read_text().split("|--"):
+        address, _, rest = line.strip().partition("\n")
+        if "/32 host LOCAL" in rest:
+            found.add(address.strip())
+    return found
+
+
+def resolvers() -> list[str]:
+    lines = Path("/etc/resolv.conf").read_text().splitlines()
+    return [line.split()[1] for line in lines if line.startswith("nameserver") and ":" not in line]

@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from appservice.backends.image import build_worker_image, is_current
 from appservice.embedded.accounts import ensure_operator
 from tests.support import up
 from tests.support.children import runs
@@ -35,6 +36,7 @@ class Stack:
     provider: ScriptedProvider
     op: Person
     exits: AsyncExitStack = field(repr=False)
+    installation: str = "opsroom"
 
     @property
     def ops_room(self) -> str:
@@ -110,7 +112,14 @@ async def opened(*flags: object, **environment: str) -> AsyncIterator[Stack]:
         password = Path(info["password_file"]).read_text().strip()
         op = await exits.enter_async_context(person(info["homeserver"], "op", password))
         await op.until(lambda: info["ops_room"] in op.rooms, "the ops room")
-        yield Stack(running=running, info=info, provider=provider, op=op, exits=exits)
+        yield Stack(
+            running=running,
+            info=info,
+            provider=provider,
+            op=op,
+            exits=exits,
+            installation=environment.get("OPSROOM_INSTALLATION", "opsroom"),
+        )
     shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -122,6 +131,16 @@ async def stack() -> AsyncIterator[Stack]:
 
 @pytest.fixture(scope="session")
 async def docker_stack(backends_there: Callable[[str], None]) -> AsyncIterator[Stack]:
+    """Its containers are its own, whatever else runs in this engine, and gone afterwards."""
+    from tests.support.inside import containers
+
     backends_there("docker")
-    async with opened("--no-web", "--backend", "docker") as found:
-        yield found
+    if not await is_current():
+        await build_worker_image(progress=print)
+    installation = f"t{secrets.token_hex(4)}"
+    try:
+        async with opened("--no-web", "--backend", "docker", OPSROOM_INSTALLATION=installation) as found:
+            yield found
+    finally:
+        for container in containers(installation):
+            container.remove(force=True)

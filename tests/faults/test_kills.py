@@ -1,0 +1,195 @@
+"""kill -9, stopped processes and parts that are away: every question answered once, every apply done, nothing left."""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.support import faults
+from tests.support.faults import Storm
+from tests.support.person import Message
+from tests.support.provider import Say
+from tests.support.stack import Stack, opened, worker_yaml
+
+pytestmark = pytest.mark.timeout(300)
+
+
+@pytest.fixture(scope="module")
+async def shaken() -> AsyncIterator[Stack]:
+    """A stack of our own, because its parts die."""
+    async with opened() as stack:
+        yield stack
+
+
+async def settled(stack: Stack, question: str, words: str) -> list[Message]:
+    """All answers to a question once one has these words and nothing is open any more."""
+    await stack.op.answer_to(question, words, faults.PATIENCE_S)
+    await faults.all_done(stack)
+    await stack.command("!version", faults.PATIENCE_S)
+    return stack.op.answers(question)
+
+
+# -- streams of work ----------------------------------------------------------------------------------------------
+
+
+async def calm(storm: Storm) -> None:
+    assert storm.wrong_answers() == []
+    assert storm.wrong_applies() == []
+    assert faults.twice(storm.stack) == []
+    assert await faults.traces(storm.stack) == faults.expected(storm.stack, storm.workers)
+    await faults.delete_all(storm.stack, storm.workers)
+    assert await faults.traces(storm.stack) == faults.expected(storm.stack, [])
+
+
+async def test_a_control_plane_that_is_killed_again_and_again_loses_and_repeats_nothing(shaken: Stack) -> None:
+    storm = await Storm.prepare(shaken, seed=11, agents=("north", "south"))
+    await storm.run(mentions=15, applies=4, kills=["control_plane"] * 6)
+    await calm(storm)
+
+
+async def test_a_homeserver_that_is_killed_with_events_in_flight_loses_none_of_them(shaken: Stack) -> None:
+    storm = await Storm.prepare(shaken, seed=12, agents=("east", "west"))
+    await storm.run(mentions=10, applies=2, kills=["homeserver"] * 2, gap_s=(1.0, 4.0))
+    await calm(storm)
+
+
+async def test_both_sides_killed_at_once_loses_nothing(shaken: Stack) -> None:
+    storm = await Storm.prepare(shaken, seed=13, agents=("up", "down"))
+    await storm.run(mentions=8, applies=2, kills=["control_plane", "homeserver", "control_plane"], gap_s=(0.3, 1.0))
+    await calm(storm)
+
+
+async def test_a_storage_that_is_killed_during_applies_heals_by_itself(shaken: Stack) -> None:
+    storm = await Storm.prepare(shaken, seed=14, agents=("left", "right"))
+    await storm.run(mentions=6, applies=4, kills=["storage"] * 2, gap_s=(0.5, 2.0))
+    await calm(storm)
+
+
+# -- one part at a time -------------------------------------------------------------------------------------------
+
+
+async def test_a_gateway_killed_in_mid_answer_is_one_clear_end_and_the_next_question_is_answered(shaken: Stack) -> None:
+    room = await shaken.worker("gated")
+    shaken.provider.when("through the gateway", Say(words=40, delay=0.1))
+    question = await shaken.ask(room, "gated", "through the gateway")
+    await shaken.op.answer_to(question, "word2")
+
+    await faults.replaced(shaken, "gateway", await faults.kill(shaken, "gateway"))
+    await faults.all_done(shaken)
+    await shaken.command("!version")
+
+    [answer] = shaken.op.answers(question)
+    assert "word40" in answer.text or "cut off" in answer.text or "model" in answer.text, answer.text
+    assert "Traceback" not in answer.text
+    assert (await shaken.op.answer_to(await shaken.ask(room, "gated", "and now?"), "You said")).text.endswith(
+        "and now?"
+    )
+
+
+async def test_a_question_asked_while_the_gateway_is_away_is_never_left_in_silence(shaken: Stack) -> None:
+    room = await shaken.worker("patient")
+    old = await faults.kill(shaken, "gateway")
+    question = await shaken.ask(room, "patient", "anybody there?")
+    await faults.replaced(shaken, "gateway", old)
+
+    await shaken.op.answer_to(question, timeout_s=faults.PATIENCE_S)
+    await faults.all_done(shaken)
+    [answer] = shaken.op.answers(question)
+    assert "You said" in answer.text or "model" in answer.text, answer.text
+
+
+async def test_a_killed_agent_is_back_and_gets_its_turn_once_more_marked_as_a_retry(shaken: Stack) -> None:
+    room = await shaken.worker("mortal")
+    shaken.provider.when("long life", Say(words=40, delay=0.1), Say("second life"))
+    question = await shaken.ask(room, "mortal", "long life")
+    await shaken.op.answer_to(question, "word2")
+
+    for pid in faults.agent_pids(shaken, "mortal"):
+        os.kill(pid, signal.SIGKILL)
+
+    [answer] = await settled(shaken, question, "second life")
+    assert answer.text == "second life"
+    calls = [call for call in shaken.provider.calls if "long life" in call.prompt]
+    assert len(calls) == 2
+    assert '"turn repeated"' not in shaken.log()
+    assert "attempt 2" in (await shaken.command("!describe mortal")).text or '"agent lost"' in shaken.log()
+
+
+async def test_an_agent_killed_twice_over_one_question_says_so_and_goes_on(shaken: Stack) -> None:
+    room = await shaken.worker("unlucky")
+    shaken.provider.when("deadly", Say(words=60, delay=0.1))
+    question = await shaken.ask(room, "unlucky", "deadly")
+    for call in (1, 2):
+        await shaken.provider.until(
+            lambda call=call: sum("deadly" in c.prompt and c.words > 1 for c in shaken.provider.calls) == call,
+            timeout=60,
+        )
+        for pid in faults.agent_pids(shaken, "unlucky"):
+            os.kill(pid, signal.SIGKILL)
+
+    [answer] = await settled(shaken, question, "broke off twice")
+    assert "!logs unlucky" in answer.text
+    await shaken.op.answer_to(await shaken.ask(room, "unlucky", "better now?"), "You said", faults.PATIENCE_S)
+
+
+async def test_an_agent_that_is_stopped_in_its_tracks_can_be_ended_and_answers_when_it_goes_on(shaken: Stack) -> None:
+    room = await shaken.worker("frozen")
+    shaken.provider.when("freeze", Say(words=30, delay=0.1))
+    first = await shaken.ask(room, "frozen", "freeze")
+    await shaken.op.answer_to(first, "word2")
+    pids = faults.agent_pids(shaken, "frozen")
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        growing = shaken.op.answers(first)[0]
+        await shaken.op.react(room, growing.id, "🛑")
+        await shaken.op.until(lambda: "Stopped by @op" in growing.text, "the end of the turn")
+        second = await shaken.ask(room, "frozen", "are you back?")
+        assert "Restarted" in (answer := await shaken.command("!restart frozen", 150)).text or "ready" in answer.text
+    finally:
+        for pid in pids:
+            if faults.runs(pid):
+                os.kill(pid, signal.SIGCONT)
+    assert [m.text for m in await settled(shaken, second, "You said")] == ["You said: agent-frozen are you back?"]
+    assert len(shaken.op.answers(first)) == 1
+
+
+async def test_answers_given_while_the_homeserver_is_away_arrive_once_it_is_back(shaken: Stack) -> None:
+    room = await shaken.worker("waiting")
+    shaken.provider.when("meanwhile", Say("said in the meantime", first=1.5))
+    question = await shaken.ask(room, "waiting", "meanwhile")
+    await shaken.provider.until(lambda: any("meanwhile" in call.prompt for call in shaken.provider.calls))
+    pid = faults.pid_of(shaken, "homeserver")
+
+    os.kill(pid, signal.SIGSTOP)  # it takes connections and says nothing: the worst way to be away
+    try:
+        await shaken.provider.until(
+            lambda: any("meanwhile" in call.prompt and call.ended == "whole" for call in shaken.provider.calls)
+        )
+        await asyncio.sleep(0)
+        await faults.kill(shaken, "homeserver")
+    finally:
+        if faults.runs(pid):
+            os.kill(pid, signal.SIGCONT)
+    await faults.replaced(shaken, "homeserver", pid)
+
+    assert [m.text for m in await settled(shaken, question, "said in")] == ["said in the meantime"]
+
+
+async def test_a_storage_that_is_away_is_named_in_the_condition_and_the_apply_ends_by_itself(shaken: Stack) -> None:
+    pid = faults.pid_of(shaken, "storage")
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        event = await shaken.op.upload(shaken.ops_room, "stored.yaml", worker_yaml("stored").encode())
+        await shaken.op.until(
+            lambda: any("torage" in message.text for message in shaken.op.answers(event)), "a word about storage", 100
+        )
+        assert "torage" in (await shaken.command("!describe worker/stored", 100)).text
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+    answer = await shaken.op.ended(event, 150)
+    assert "created `worker/stored` — ready" in answer.text
+    assert len(shaken.op.answers(event)) == 1
