@@ -1,5 +1,8 @@
 """All about one object, for the person who must know at 3 a.m. what an agent did and who allowed it."""
 
+import re
+
+from appservice.homeserver.members import short
 from appservice.ops import render
 from appservice.store import consumers, status, turns
 from appservice.store.database import Database
@@ -14,7 +17,7 @@ async def describe(store: Database, stored: Stored, *, now: float) -> str:
         _conditions(found, now),
         await _turns(store, stored.name, now),
         await _usage(store, stored.name),
-        await _happenings(store, stored, now),
+        await _happenings(store, stored, found, now),
     ]
     return "\n\n".join(part for part in parts if part)
 
@@ -25,56 +28,64 @@ def _head(stored: Stored, found: Status, now: float) -> str:
         "State": render.state(stored, found),
         "Model": spec.get("model", ""),
         "Matrix user": found.facts.get("matrixUserID", ""),
-        "Room": found.facts.get("roomID", ""),
+        "Room": render.room_link(stored.name, found),
         "Sandbox": found.facts.get("container", ""),
-        "Declared": f"generation {stored.generation} by {stored.author}, {render.when(stored.changed_at, now)}",
+        "Declared": f"generation {stored.generation} by {short(stored.author)}, {render.when(stored.changed_at, now)}",
     }
     lines = [f"**{stored.key}**", ""]
     return "\n".join([*lines, *(f"- {name}: {value}" for name, value in facts.items() if value)])
 
 
 def _conditions(found: Status, now: float) -> str:
+    """What is not so in full; what is so in a line each. A table of this would be too wide for a phone."""
     if not found.conditions:
         return "Nothing was done for it yet."
-    rows = [
-        (c.type, "yes" if c.status == "True" else "**NO**", _why(c), render.when(c.since, now))
-        for c in found.conditions
-    ]
-    return render.table(("CONDITION", "SO", "WHY", "SINCE"), rows)
+    ranked = sorted(found.conditions, key=lambda condition: condition.status == "True")
+    return "\n".join(["**Conditions**", "", *(_condition(condition, found, now) for condition in ranked)])
 
 
-def _why(condition: Condition) -> str:
-    took = f" ({condition.took_s * 1000:.0f} ms)" if condition.took_s >= 0.001 else ""
-    return f"{condition.reason}: {condition.message}{took}" if condition.message else condition.reason + took
+def _condition(condition: Condition, found: Status, now: float) -> str:
+    took = f", took {condition.took_s * 1000:.0f} ms" if condition.took_s >= 0.001 else ""
+    since = f"since {render.when(condition.since, now)}{took}"
+    said = _said(condition.message, found)
+    if condition.status == "True":
+        return f"- **ok** {condition.type}: {_words(condition.reason)}{f' ({said})' if said else ''}, {since}"
+    return f"- **NO** {condition.type}: {said or _words(condition.reason)}, {since}"
+
+
+def _said(message: str, found: Status) -> str:
+    """A message that is more than an id which the head shows already."""
+    return "" if message in found.facts.values() else message.rstrip(".")
+
+
+def _words(name: str) -> str:
+    """`AllEffective` as `all effective`."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower()
 
 
 async def _turns(store: Database, name: str, now: float) -> str:
-    rows = []
+    lines = []
     for turn in await turns.recent(store, name):
-        took = f"{(turn.ended_at - turn.asked_at):.1f} s" if turn.ended_at else ""
-        rows.append((turn.state, turn.sender, render.when(turn.asked_at, now), took, turn.error))
-    return "**Last turns**\n\n" + render.table(("STATE", "ASKED BY", "WHEN", "TOOK", "ERROR"), rows) if rows else ""
+        took = f" after {(turn.ended_at - turn.asked_at):.1f} s" if turn.ended_at else ""
+        error = f": {turn.error}" if turn.error else ""
+        asked = f"asked by {short(turn.sender)} at {render.when(turn.asked_at, now)}"
+        lines.append(f"- {turn.state}{took}, {asked}{error}")
+    return "**Last turns**\n\n" + "\n".join(lines) if lines else ""
 
 
 async def _usage(store: Database, name: str) -> str:
-    rows = [
-        (
-            used.model,
-            str(used.calls),
-            str(used.failed),
-            str(used.tokens_in),
-            str(used.tokens_out),
-            f"{used.median_ms} ms",
-        )
+    lines = [
+        f"- {used.model}: {used.calls} call{'s' * (used.calls != 1)}, {used.failed} failed, "
+        f"{used.tokens_in} tokens in, {used.tokens_out} out, median {used.median_ms} ms"
         for used in await consumers.summary(store, name)
     ]
-    head = ("MODEL", "CALLS", "FAILED", "TOKENS IN", "TOKENS OUT", "MEDIAN")
-    return "**Usage**\n\n" + render.table(head, rows) if rows else ""
+    return "**Usage**\n\n" + "\n".join(lines) if lines else ""
 
 
-async def _happenings(store: Database, stored: Stored, now: float) -> str:
+async def _happenings(store: Database, stored: Stored, found: Status, now: float) -> str:
     lines = []
     for item in await status.happenings(store, stored.key):
         times = f" ({item.times} times)" if item.times > 1 else ""
-        lines.append(f"- {render.when(item.at, now)} {item.reason}{times} {item.message}".rstrip())
+        said = _said(item.message, found)
+        lines.append(f"- {render.when(item.at, now)}: {_words(item.reason)}{times}{f', {said}' if said else ''}")
     return "**What happened, newest first**\n\n" + "\n".join(lines) if lines else ""

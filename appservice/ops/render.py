@@ -49,14 +49,16 @@ def problems(error: OpsroomError, *, source: str = "") -> str:
         return f"{_sentence(found[0].what)} {found[0].fix}".strip()
     count = f"{len(found)} problem{'s' if len(found) > 1 else ''}"
     lines = [f"**{source or 'This'} has {count}. Nothing was changed.**", ""]
-    lines += [_problem(problem) for problem in found[:SHOWN_PROBLEMS]]
+    lines += [_problem(problem, source) for problem in found[:SHOWN_PROBLEMS]]
     if len(found) > SHOWN_PROBLEMS:
         lines.append(f"- … and {len(found) - SHOWN_PROBLEMS} more.")
     return "\n".join(lines)
 
 
-def _problem(problem: Problem) -> str:
-    where = f"**{problem.where}**: " if problem.where else ""
+def _problem(problem: Problem, source: str) -> str:
+    *before, field = problem.where.removeprefix(f"{source}, ").split(", ")
+    code = f"`{field}`" if "." in field else field  # else clients make a link of `metadata.name`
+    where = f"**{', '.join([*before, code])}**: " if field else ""
     return f"- {where}{_sentence(problem.what)} {problem.fix}".rstrip()
 
 
@@ -136,7 +138,19 @@ def outcome_line(action: str, stored: Stored | None, status: Status) -> str:
         tail = "on its way"
     waiting = status.condition("FieldsEffective")
     note = f" {waiting.message}" if waiting is not None and waiting.status == "False" else ""
-    return f"- {action} {name} — {tail.rstrip('.')}.{note}".replace("-  ", "- ")
+    room = f" Its room: {room_link(stored.name, status)}" if status.phase == "Running" and action == "created" else ""
+    return f"{action} {name} — {tail.rstrip('.')}.{room}{note}".lstrip()
+
+
+def room_link(name: str, status: Status) -> str:
+    """A link that clients open in place; '' before there is a room."""
+    room, user = status.facts.get("roomID", ""), status.facts.get("matrixUserID", "")
+    return f"[{name}](https://matrix.to/#/{room}?via={user.partition(':')[2]})" if room else ""
+
+
+def lines(found: Sequence[str]) -> str:
+    """One as a sentence, several as a list."""
+    return found[0] if len(found) == 1 else "\n".join(f"- {line}" for line in found)
 
 
 def is_settled(stored: Stored, status: Status) -> bool:
@@ -159,7 +173,7 @@ def progress(pairs: Sequence[tuple[Stored | None, Status]]) -> str:
         else:
             tail = f"working ({len(done)} of 6 steps)" if done else "working"
         lines.append(f"- `{stored.key}` — {tail}")
-    return "\n".join(lines)
+    return "\n".join(lines) if len(lines) > 1 else "".join(lines).removeprefix("- ")
 
 
 def overview(
@@ -187,5 +201,7 @@ def overview(
     lines += [f"- **{_LEVELS[check.level]}** {check.part}: {check.detail} {check.fix}".rstrip() for check in checks]
     lines += [f"- **NOT SENT** to {item.room_id} by {item.sender}: {item.error}. It is kept." for item in letters]
     awake = sum(found.phase == "Running" for _, found in pairs)
-    lines += ["", f"{awake} awake, {running} turns running, {waiting} events waiting. Agents run with {backend}"]
+    counts = f"{awake} awake, {running} turn{'s' * (running != 1)} running"
+    counts += f", {waiting} event{'s' * (waiting != 1)} waiting." if waiting else "."
+    lines += ["", counts, "", f"*Sandbox: {backend}*"]
     return "\n".join(lines)

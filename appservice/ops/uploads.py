@@ -1,4 +1,5 @@
-"""The YAML an `apply` is about: an uploaded file, a fenced block, or what the command replies to."""
+"""The YAML an `apply` is about: an uploaded file, a fenced block, or the message that the command
+replies to or whose thread it is in."""
 
 import re
 
@@ -20,13 +21,15 @@ class Uploads:
         here = await self._in(event)
         if here is not None:
             return here
-        if event.replies_to:
-            raw = await outlast(lambda: self._homeserver.event(event.room_id, event.replies_to), "read a message")
+        if meant := event.replies_to or event.thread:
+            raw = await outlast(lambda: self._homeserver.event(event.room_id, meant), "read a message")
             answered = events.parse(dict(raw)) if raw is not None else None
             there = await self._in(answered) if answered is not None else None
             if there is not None:
                 return there
-            raise Invalid("the message you reply to has no YAML", fix="Reply to a `.yaml` file or a fenced block.")
+            raise Invalid(
+                "the message you answer has no YAML", fix="Reply `!apply` to a `.yaml` file or a fenced block."
+            )
         raise Invalid(
             "there is nothing to apply",
             fix="Upload a `.yaml` file, put a fenced block under `!apply`, or reply `!apply` to one.",

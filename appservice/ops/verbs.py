@@ -180,16 +180,16 @@ class Verbs:
 
         ok = await self._h.changes.until(settled, WAIT_S)
         lines = [render.outcome_line(action, *(await self._pair(key))) for key, action in results]
-        if not ok:
-            lines.append("\nOpsroom goes on trying. See how far it is: `!status`")
-        return Answer(text="\n".join(lines), ok=ok)
+        text = render.lines(lines)
+        return Answer(text=text if ok else f"{text}\n\nOpsroom goes on trying. See how far it is: `!status`", ok=ok)
 
     async def _unchanged(self, keys: Sequence[Key]) -> Answer:
         """Nothing new was declared; say so, and what is not as declared yet."""
         pairs = [await self._pair(key) for key in keys]
         behind = [pair for pair in pairs if pair[0] is not None and not render.is_settled(pair[0], pair[1])]
         count = f"{len(keys)} object{'s are' if len(keys) > 1 else ' is'} declared like this already."
-        return Answer(text="\n".join([f"No changes. {count}", *(render.outcome_line("", *pair) for pair in behind)]))
+        lines = [render.outcome_line("", *pair) for pair in behind]
+        return Answer(text="\n\n".join([f"No changes. {count}", *([render.lines(lines)] if lines else [])]))
 
     async def _delete(self, event: Event, given: argparse.Namespace, _progress: Progress) -> Answer:
         key = Key(*_reference(given.object, given.name))

@@ -1,11 +1,12 @@
 """The first thing an operator sees: the space, the ops room, a greeting with something to try that works now."""
 
+import re
 from collections.abc import Sequence
 
 from appservice.config import Settings
 from appservice.health import Health
 from appservice.homeserver import content
-from appservice.homeserver.avatar import png
+from appservice.homeserver.avatar import emblem
 from appservice.homeserver.client import Homeserver
 from appservice.homeserver.sender import Sender
 from appservice.paths import shipped
@@ -26,7 +27,7 @@ async def ensure_bot(homeserver: Homeserver) -> None:
     if profile.get("displayname") != NAME:
         await homeserver.set_profile(bot, "displayname", NAME)
     if not profile.get("avatar_url"):
-        address = await homeserver.upload(png(NAME), name="opsroom.png", mimetype="image/png")
+        address = await homeserver.upload(emblem(), name="opsroom.png", mimetype="image/png")
         await homeserver.set_profile(bot, "avatar_url", address)
 
 
@@ -34,8 +35,10 @@ async def ensure_rooms(store: Database, homeserver: Homeserver, settings: Settin
     """(space, ops room). Their members and levels are the operators' own business
     once they exist."""
     operators = frozenset({settings.operator_id})
-    space = await _ensure(homeserver, desired.space(alias_prefix=settings.alias_prefix, operators=operators))
-    room = desired.ops_room(alias_prefix=settings.alias_prefix, operators=operators, parent=space)
+    prefix = settings.alias_prefix
+    picture = str((await homeserver.profile(homeserver.bot)).get("avatar_url") or "")
+    space = await _ensure(homeserver, desired.space(alias_prefix=prefix, operators=operators, avatar=picture))
+    room = desired.ops_room(alias_prefix=prefix, operators=operators, parent=space, avatar=picture)
     ops_room = await _ensure(homeserver, room)
     if await homeserver.state_event(space, "m.space.child", ops_room) is None:
         link = desired.space_link(settings.server_name)
@@ -65,7 +68,7 @@ async def greet(homeserver: Homeserver, sender: Sender, ops_room: str, checks: S
             room_id=ops_room,
             sender=homeserver.bot,
             type="m.room.message",
-            content=content.message(greeting(checks)),
+            content=content.message(greeting(checks), msgtype="m.text"),
             cause=ops_room,
         )
     )
@@ -74,9 +77,8 @@ async def greet(homeserver: Homeserver, sender: Sender, ops_room: str, checks: S
 
 
 def greeting(checks: Sequence[Health]) -> str:
-    example = "\n".join(
-        line for line in shipped("examples", "alice.yaml").read_text().splitlines() if not line.startswith("#")
-    ).strip()
+    lines = shipped("examples", "alice.yaml").read_text().splitlines()
+    example = "\n".join(line for line in map(_bare, lines) if line)
     return (
         "**This room runs your AI agents.** What you type or upload here becomes what runs.\n\n"
         "1. Type `!help` to see what can be typed.\n"
@@ -86,6 +88,11 @@ def greeting(checks: Sequence[Health]) -> str:
         f"{_checked(checks)}\n\n"
         "Only people with power level 100 in this room can change things."
     )
+
+
+def _bare(line: str) -> str:
+    """A line of the example without its remark, which makes it too wide for a phone."""
+    return re.sub(r"(^|\s{2,})#.*", "", line).rstrip()
 
 
 def _checked(checks: Sequence[Health]) -> str:

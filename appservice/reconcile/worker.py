@@ -128,7 +128,7 @@ class WorkerReconciler:
         sandbox = self._sandbox(stored, spec)
 
         async def identity() -> list[tuple[Condition, OpsroomError | None]]:
-            user = await told("MatrixUser", lambda: self._ensure_user(name))
+            user = await told("MatrixUser", lambda: self._ensure_user(name, facts))
             if user[1]:
                 return [user, (blocked("Room", "the Matrix user"), None)]
             return [user, await told("Room", lambda: self._ensure_room(name, facts))]
@@ -153,35 +153,39 @@ class WorkerReconciler:
         found.append(last)
         return [condition for condition, _ in found], [error for _, error in found if error]
 
-    async def _ensure_user(self, name: str) -> Done:
+    async def _ensure_user(self, name: str, facts: dict[str, Any]) -> Done:
         user, server = self._user(name), self._w.homeserver
         display = f"{name} (agent)"
         try:
             profile = await server.profile(user)
+            facts["picture"] = profile.get("avatar_url") or ""
             if profile.get("displayname") != display or not profile.get("avatar_url"):
                 await server.ensure_user(user)
                 async with asyncio.TaskGroup() as tasks:
                     tasks.create_task(server.set_profile(user, "displayname", display))
-                    tasks.create_task(self._paint(user, name))
+                    painted = tasks.create_task(self._paint(user, name))
+                facts["picture"] = painted.result()
         except Exception as error:
             raise readable(error, f"make the Matrix user {user}") from error
         return Done("Registered", user)
 
-    async def _paint(self, user: str, name: str) -> None:
+    async def _paint(self, user: str, name: str) -> str:
         picture = avatar.png(name)
         address = await self._w.homeserver.upload(picture, name=f"{name}.png", mimetype="image/png", user=user)
         await self._w.homeserver.set_profile(user, "avatar_url", address)
+        return address
 
     async def _ensure_room(self, name: str, facts: dict[str, Any]) -> Done:
         user = self._user(name)
         try:
-            room_id, _ = await live.ensure(self._w.homeserver, await self._room(name), agents=frozenset({user}))
+            room = await self._room(name, avatar=str(facts["picture"]))
+            room_id, _ = await live.ensure(self._w.homeserver, room, agents=frozenset({user}))
         except Exception as error:
             raise readable(error, f"make the room of {name}") from error
         facts["roomID"] = room_id
         if await rooms.get(self._w.store, room_id) is None:
-            room = Room(room_id=room_id, purpose="worker", owner=name)
-            await self._w.store.write(lambda db: rooms.put(db, room))
+            known = Room(room_id=room_id, purpose="worker", owner=name)
+            await self._w.store.write(lambda db: rooms.put(db, known))
         return Done("Joined", room_id)
 
     async def _ensure_storage(self, name: str) -> Done:
@@ -315,7 +319,7 @@ class WorkerReconciler:
     def _user(self, name: str) -> str:
         return f"@{self._w.settings.user_prefix}{name}:{self._w.settings.server_name}"
 
-    async def _room(self, name: str) -> DesiredRoom:
+    async def _room(self, name: str, *, avatar: str = "") -> DesiredRoom:
         place = await self._w.place()
         return desired.worker_room(
             name,
@@ -323,6 +327,7 @@ class WorkerReconciler:
             agent=self._user(name),
             operators=place.operators,
             parent=place.space,
+            avatar=avatar,
         )
 
     def _sandbox(self, stored: Stored, spec: WorkerSpec) -> Sandbox:

@@ -15,7 +15,8 @@ OPERATOR_POWER = 100
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DesiredRoom:
     """`members`: who is invited and kept (without the bot, who creates it); `powers`: user -> power level;
-    `parent`: room id of the space it hangs under, '' for the space itself."""
+    `parent`: room id of the space it hangs under, '' for the space itself; `avatar`: address of the picture it is
+    made with, which operators may change."""
 
     alias: str
     name: str
@@ -24,9 +25,10 @@ class DesiredRoom:
     members: frozenset[str] = frozenset()
     powers: Mapping[str, int] = field(default_factory=dict)
     parent: str = ""
+    avatar: str = ""
 
 
-def space(*, alias_prefix: str, operators: frozenset[str]) -> DesiredRoom:
+def space(*, alias_prefix: str, operators: frozenset[str], avatar: str = "") -> DesiredRoom:
     return DesiredRoom(
         alias=f"{alias_prefix}space",
         name="Opsroom",
@@ -34,10 +36,11 @@ def space(*, alias_prefix: str, operators: frozenset[str]) -> DesiredRoom:
         kind="space",
         members=operators,
         powers=dict.fromkeys(operators, OPERATOR_POWER),
+        avatar=avatar,
     )
 
 
-def ops_room(*, alias_prefix: str, operators: frozenset[str], parent: str) -> DesiredRoom:
+def ops_room(*, alias_prefix: str, operators: frozenset[str], parent: str, avatar: str = "") -> DesiredRoom:
     return DesiredRoom(
         alias=f"{alias_prefix}ops",
         name="Ops room",
@@ -46,10 +49,13 @@ def ops_room(*, alias_prefix: str, operators: frozenset[str], parent: str) -> De
         members=operators,
         powers=dict.fromkeys(operators, OPERATOR_POWER),
         parent=parent,
+        avatar=avatar,
     )
 
 
-def worker_room(name: str, *, alias_prefix: str, agent: str, operators: frozenset[str], parent: str) -> DesiredRoom:
+def worker_room(
+    name: str, *, alias_prefix: str, agent: str, operators: frozenset[str], parent: str, avatar: str = ""
+) -> DesiredRoom:
     """The room of one Worker: its agent and the operators."""
     return DesiredRoom(
         alias=f"{alias_prefix}worker-{name}",
@@ -59,6 +65,7 @@ def worker_room(name: str, *, alias_prefix: str, agent: str, operators: frozense
         members=operators | {agent},
         powers=dict.fromkeys(operators, OPERATOR_POWER),
         parent=parent,
+        avatar=avatar,
     )
 
 
@@ -107,6 +114,8 @@ def creation(room: DesiredRoom, *, server_name: str) -> dict[str, Any]:
             {"type": "m.room.guest_access", "state_key": "", "content": {"guest_access": "forbidden"}},
         ],
     }
+    if room.avatar:
+        body["initial_state"].append({"type": "m.room.avatar", "state_key": "", "content": {"url": room.avatar}})
     if room.parent:
         link = space_link(server_name) | {"canonical": True}
         body["initial_state"].append({"type": "m.space.parent", "state_key": room.parent, "content": link})

@@ -75,7 +75,7 @@ async def test_one_wrong_document_keeps_the_whole_file_out(stack: Stack) -> None
     answer = await stack.apply(f"{good}---\n{bad}", name="team.yaml")
 
     assert "team.yaml has 2 problems. Nothing was changed." in answer.text
-    assert "line 14, spec.modle" in answer.text
+    assert "line 14, `spec.modle`" in answer.text
     assert "Did you mean `model`?" in answer.text
     assert "There is no worker" in (await stack.command("!get worker/good-one")).text
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from functools import partial
 
 from tests.support.provider import Hang, Say, ToolCall
@@ -239,13 +240,13 @@ async def test_describe_tells_conditions_turns_and_usage(stack: Stack) -> None:
 
     found = await text()
     for _ in range(20):
-        if "gpt-test | 1 | 0 |" in found:
+        if "gpt-test: 1 call, 0 failed" in found:
             break
         found = await text()
     for name in ("MatrixUser", "Room", "Storage", "Workspace", "Consumer", "Sandbox"):
-        assert f"| {name} | yes |" in found
-    assert "gpt-test | 1 | 0 |" in found
-    assert "| done | @op:" in found
+        assert f"- **ok** {name}: " in found
+    assert "gpt-test: 1 call, 0 failed" in found
+    assert re.search(r"- done after \d+\.\d s, asked by @op at ", found)
 
 
 async def test_a_deleted_worker_leaves_nothing(stack: Stack) -> None:

@@ -163,6 +163,14 @@ class Timeline:
         await self.page.keyboard.type(text)
         await self.page.keyboard.press("Enter")
 
+    async def send_lines(self, *lines: str) -> None:
+        """Type a message of several lines."""
+        await self.composer.click()
+        for line in lines:
+            await self.page.keyboard.insert_text(line)
+            await self.page.keyboard.press("Shift+Enter")
+        await self.page.keyboard.press("Enter")
+
     async def _mention(self, name: str) -> None:
         await self.page.keyboard.type(f"@{name}", delay=30)
         await expect(self.page.locator(".mx_Autocomplete_Completion_pill").first).to_be_visible()
@@ -231,6 +239,11 @@ class Message:
         """Open an empty thread on it."""
         await self._action("Reply in thread")
         return await self._thread()
+
+    async def begin_reply(self) -> None:
+        """Make the next message of its room a reply to it."""
+        await self._action("Reply")
+        await expect(self.page.locator(".mx_ReplyPreview")).to_be_visible()
 
     async def download(self) -> Download:
         """Click its file."""
