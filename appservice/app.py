@@ -138,7 +138,14 @@ async def _compose(settings: Settings, store: Database, stack: AsyncExitStack) -
         homeserver=homeserver,
         sender=sender,
         pace=pace,
-        agents=Agents(door=agent, user=names.user, wake=waking.wake, facts=lambda turn: plane.turn_facts(turn)),
+        agents=Agents(
+            door=agent,
+            user=names.user,
+            awake=waking.awake,
+            wanted=waking.wanted,
+            wake=waking.wake,
+            facts=lambda turn: plane.turn_facts(turn),
+        ),
         limit_s=settings.agents.turn_limit_s,
     )
     stack.push_async_callback(runner.close)

@@ -111,8 +111,6 @@ class Router:
         if not allowed:
             return self._seen(event, room)
         new = [self._turn(event, agent) for agent in allowed]
-        for turn in new:
-            self._runner.announce(turn)
 
         async def write(db: Connection) -> None:
             for turn in new:

@@ -33,6 +33,7 @@ from appservice.store.outbox import Outgoing
 from appservice.store.turns import Turn, TurnState
 
 ATTEMPTS = 2
+TYPING_AFTER_S = 0.01  # the question goes first
 TYPING_EVERY_S = 20.0
 CANCEL_S = 2.0
 REPEAT_AFTER_S = 2.0
@@ -63,11 +64,14 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Agents:
-    """What the runner needs to know of agents: `door` to one, `user` it speaks as, `wake` it and wait (raises
-    OpsroomError with the reason when it does not come up), `facts` for its turns (the workspace's revision)."""
+    """What the runner needs to know of agents: `door` to one, `user` it speaks as, whether it is `awake` for sure
+    (asking it again would cost each turn a round trip), `wanted` and `wake`, which raise OpsroomError with the reason
+    when it may not run or does not come up, `facts` for its turns (the workspace's revision)."""
 
     door: Callable[[str], Agent]
     user: Callable[[str], str]
+    awake: Callable[[str], bool]
+    wanted: Callable[[str], Awaitable[None]]
     wake: Callable[[str], Awaitable[None]]
     facts: Callable[[Turn], Awaitable[dict[str, object]]]
 
@@ -90,10 +94,6 @@ class Runner:
         self._tasks: set[asyncio.Task[None]] = set()
 
     # -- doors --------------------------------------------------------------------------------------------------
-
-    def announce(self, turn: Turn) -> None:
-        """Show at once that the question was seen."""
-        self._own(self._type(turn, typing=True), f"typing {turn.id}")
 
     def enqueue(self, turn: Turn) -> None:
         """Run a stored turn after those before it in its conversation. One that is here already is not doubled."""
@@ -145,12 +145,8 @@ class Runner:
         finally:
             del self._lanes[lane]
 
-    async def _guarded(self, queued: Turn) -> None:
-        turn = await turns.get(self._store, queued.id)
-        if turn is None or turn.state not in turns.OPEN:
-            return
+    async def _guarded(self, turn: Turn) -> None:
         running = self._running[turn.id]
-        running.turn = turn
         try:
             async with self._typing_notice(turn):
                 await self._run(running)
@@ -234,16 +230,18 @@ class Runner:
         return Outcome(state="failed", text=_with_note(running.text, text), error="agent lost")
 
     async def _deliver(self, running: Running, live: Live) -> Outcome:
-        turn = running.turn
+        agent, attempt = running.turn.agent, running.turn.attempt + 1
         try:
-            await self._agents.wake(turn.agent)
+            if not self._agents.awake(agent):
+                await self._agents.wake(agent)
+            taken, facts, _ = await asyncio.gather(
+                # Not durable: what a power cut takes back is delivered as if for the first time, and to a new agent.
+                self._store.write(lambda db: turns.deliver(db, running.turn.id, attempt), durable=False),
+                self._agents.facts(running.turn),
+                self._agents.wanted(agent),
+            )
         except OpsroomError as error:
-            return Outcome(state="failed", text=f"{turn.agent} cannot answer now: {error}", error=error.code)
-        attempt = turn.attempt + 1
-        # Not durable: what a power cut takes back is delivered as if for the first time, and to a new agent.
-        taken, facts = await asyncio.gather(
-            self._store.write(lambda db: turns.deliver(db, turn.id, attempt), durable=False), self._agents.facts(turn)
-        )
+            return Outcome(state="failed", text=f"{agent} cannot answer now: {error}", error=error.code)
         if taken is None:
             return Outcome(state="stopped", text="")
         running.turn = turn = taken  # as it reads now: it may have been edited while it waited
@@ -357,9 +355,10 @@ class Runner:
                 self._own(self._type(turn, typing=False), "typing ends")
 
     async def _keep_typing(self, turn: Turn) -> None:
+        await asyncio.sleep(TYPING_AFTER_S)
         while True:
-            await asyncio.sleep(TYPING_EVERY_S)
             await self._type(turn, typing=True)
+            await asyncio.sleep(TYPING_EVERY_S)
 
     async def _type(self, turn: Turn, *, typing: bool) -> None:
         user = self._agents.user(turn.agent)

@@ -26,10 +26,14 @@ class Waking:
         self._awake_s = awake_s
         self._took_turns: dict[str, Listener] = {}
 
-    async def wake(self, name: str) -> None:
-        """Return when the agent takes turns. Raises with a sentence when it does not come up."""
-        key = Key("Worker", name)
-        stored = await objects.get(self._store, key)
+    def awake(self, name: str) -> bool:
+        """Whether the start of the agent that took turns before still listens."""
+        listener = self._door(name).listens()
+        return listener is not None and listener == self._took_turns.get(name)
+
+    async def wanted(self, name: str) -> None:
+        """Raise with a sentence when it is declared not to run; keep one up that sleeps otherwise."""
+        stored = await objects.get(self._store, Key("Worker", name))
         if stored is None or stored.deleting:
             raise NotFound(f"{name} was deleted.")
         state = stored.document["spec"].get("state", "Running")
@@ -38,11 +42,12 @@ class Waking:
         if state == "Sleeping":
             until = str(time() + self._awake_s)
             await self._store.write(lambda db: meta.put(db, AWAKE + name, until))
-        listener = self._door(name).listens()
-        if listener is not None and listener == self._took_turns.get(name):
-            return  # asking it again would cost each turn a round trip
+
+    async def wake(self, name: str) -> None:
+        """Return when the agent takes turns. Raises with a sentence when it does not come up."""
+        await self.wanted(name)
         if await self._door(name).ready() is None:
-            await self._wait(key)
+            await self._wait(Key("Worker", name))
         if (listener := self._door(name).listens()) is not None:
             self._took_turns[name] = listener
 
