@@ -6,6 +6,7 @@ from tests.support.backends import events as events
 from tests.support.backends import place as place
 from tests.support.browser import chromium as chromium
 from tests.support.browser import client_dist as client_dist
+from tests.support.engine import engine as engine
 from tests.support.gateway import gateway as gateway
 from tests.support.gateway import gateway_bed as gateway_bed
 from tests.support.runtime import agents_world as agents_world

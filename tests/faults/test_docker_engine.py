@@ -1,89 +1,21 @@
-"""A Docker Engine of our own that is killed: agents' events go on after it is back, and the gap is told."""
+"""A Docker Engine of our own that is killed: what agents' events and turns make of it."""
 
-import asyncio
-import json
-import os
-import shutil
-import signal
-import tempfile
-from collections.abc import AsyncIterator, Callable
-from contextlib import suppress
-from pathlib import Path
 from secrets import token_hex
-from time import monotonic
 
 import pytest
 
+from appservice.backends.choose import default_image
 from appservice.backends.docker import DockerBackend
-from tests.support.backends import DEADLINE_S, Events
+from appservice.backends.image import build_worker_image, is_current
+from appservice.config import Settings
+from tests.support import faults
+from tests.support.backends import Events
+from tests.support.engine import Engine
+from tests.support.inside import containers
+from tests.support.provider import Say
+from tests.support.stack import opened
 
-pytestmark = pytest.mark.docker
-
-
-class Engine:
-    """A second dockerd, with all its paths in one folder, without networks or firewall rules."""
-
-    def __init__(self, root: Path) -> None:
-        self._root = root
-        self.host = f"unix://{root}/docker.sock"
-        self._process: asyncio.subprocess.Process | None = None
-
-    async def start(self) -> None:
-        (self._root / "docker.pid").unlink(missing_ok=True)
-        settings = {
-            "data-root": f"{self._root}/data",
-            "exec-root": f"{self._root}/exec",
-            "pidfile": f"{self._root}/docker.pid",
-            "hosts": [self.host],
-            "bridge": "none",
-            "iptables": False,
-        }
-        (self._root / "daemon.json").write_text(json.dumps(settings))
-        command = ("setpriv", "--pdeathsig", "KILL", "dockerd", "--config-file", f"{self._root}/daemon.json")
-        with (self._root / "log").open("ab") as log:
-            self._process = await asyncio.create_subprocess_exec(*command, stdout=log, stderr=log)
-        end = monotonic() + DEADLINE_S
-        backend = DockerBackend(installation="probe", docker_host=self.host)
-        while (await backend.healthy()).level != "ok":
-            assert self._process.returncode is None, (self._root / "log").read_text()[-2000:]
-            assert monotonic() < end
-            await asyncio.sleep(0.05)
-        await backend.close()
-
-    async def kill(self) -> None:
-        """Kill it and its containerd, which would outlive it; a pid file would make the next one wait for a zombie."""
-        await self._end(signal.SIGKILL)
-        pid = self._root / "exec" / "containerd" / "containerd.pid"
-        with suppress(FileNotFoundError, ProcessLookupError):
-            os.kill(int(pid.read_text()), signal.SIGKILL)
-        pid.unlink(missing_ok=True)
-
-    async def stop(self) -> None:
-        """Stop it and take down what a killed one has left mounted."""
-        await self._end(signal.SIGTERM)
-        mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
-        for point in sorted((one for one in mounts if one.startswith(f"{self._root}/")), reverse=True):
-            umount = await asyncio.create_subprocess_exec("umount", "--lazy", point)
-            await umount.wait()
-
-    async def _end(self, number: signal.Signals) -> None:
-        if self._process is not None and self._process.returncode is None:
-            self._process.send_signal(number)
-            await asyncio.wait_for(self._process.wait(), DEADLINE_S)
-
-
-@pytest.fixture
-async def engine(backends_there: Callable[[str], None]) -> AsyncIterator[Engine]:
-    backends_there("docker")
-    if os.geteuid() != 0 or shutil.which("dockerd") is None:
-        pytest.skip("only root can start a Docker Engine")
-    root = Path(tempfile.mkdtemp(prefix="oe-"))
-    engine = Engine(root)
-    try:
-        yield engine
-    finally:
-        await engine.stop()
-        shutil.rmtree(root)
+pytestmark = [pytest.mark.docker, pytest.mark.timeout(600)]
 
 
 async def test_events_go_on_after_the_engine_was_killed_and_the_gap_is_told(engine: Engine) -> None:
@@ -102,3 +34,33 @@ async def test_events_go_on_after_the_engine_was_killed_and_the_gap_is_told(engi
     finally:
         await events.close()
         await backend.close()
+
+
+async def test_a_turn_that_a_killed_engine_takes_away_is_answered_once_when_it_is_back(engine: Engine) -> None:
+    if not await is_current():
+        await build_worker_image(progress=print)
+    installation = f"t{token_hex(4)}"
+    await engine.start()
+    await engine.load(default_image(Settings()))
+    environment = {"OPSROOM_INSTALLATION": installation, "OPSROOM_AGENTS__DOCKER_HOST": engine.host}
+    async with opened("--no-web", "--backend", "docker", **environment) as stack:
+        room = await stack.worker("shipped")
+        stack.provider.when("at sea", Say(words=60, delay=0.1), Say("ashore"))
+        question = await stack.ask(room, "shipped", "at sea")
+        await stack.op.answer_to(question, "word2")
+
+        await engine.kill()
+        later = await stack.ask(room, "shipped", "while it is away")
+        assert "Docker Engine does not answer" in (await stack.command("!doctor")).text
+        await engine.start()
+
+        for event in (question, later):
+            await stack.op.answer_to(event, timeout_s=faults.PATIENCE_S)
+        await faults.all_done(stack)
+        await stack.command("!version")
+        assert [message.text.split()[-1] for message in stack.op.answers(question)] in (["ashore"], ["word60"])
+        assert [message.text for message in stack.op.answers(later)] == ["You said: agent-shipped while it is away"]
+        [container] = containers(installation, "shipped", host=engine.host)
+        assert container.status == "running"
+        await faults.delete_all(stack, ["shipped"])
+        assert containers(installation, host=engine.host) == []
