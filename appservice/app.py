@@ -37,7 +37,7 @@ from appservice.ops.verbs import Hands, Verbs
 from appservice.plane import Plane
 from appservice.reconcile.engine import Engine
 from appservice.reconcile.keeper import GatewayKeeper
-from appservice.reconcile.worker import Place, WorkerReconciler, World, prefix
+from appservice.reconcile.worker import Place, WorkerReconciler, World
 from appservice.runtimes.a2a import Agent
 from appservice.storage.connect import connect
 from appservice.storage.keys import Keys
@@ -45,6 +45,7 @@ from appservice.store.changes import Changes, Key
 from appservice.store.database import Database
 from appservice.store.outbox import Outgoing
 from appservice.workspace import publish
+from appservice.workspace.names import prefix
 
 log = structlog.get_logger()
 

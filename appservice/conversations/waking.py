@@ -10,7 +10,6 @@ from appservice.store import meta, objects, status
 from appservice.store.changes import Key
 from appservice.store.database import Database
 
-AWAKE = "awake:"
 LIMIT_S = 120.0
 
 
@@ -41,7 +40,7 @@ class Waking:
             raise Unavailable(f"{name} is stopped, as declared.", fix="An operator can set its `state` to Running.")
         if state == "Sleeping":
             until = str(time() + self._awake_s)
-            await self._store.write(lambda db: meta.put(db, AWAKE + name, until))
+            await self._store.write(lambda db: meta.put(db, meta.AWAKE_UNTIL + name, until))
 
     async def wake(self, name: str) -> None:
         """Return when the agent takes turns. Raises with a sentence when it does not come up."""

@@ -32,9 +32,9 @@ from appservice.store.database import Connection, Database
 from appservice.store.objects import Declared, Stored
 from appservice.store.status import Status
 from appservice.workspace import skills
+from appservice.workspace.names import prefix
 
 WAIT_S = 120.0
-KEPT_FILES = "keep-files:"
 OWN_FOLDER = ".opsroom/"
 
 Progress = Callable[[str], None]
@@ -211,10 +211,10 @@ class Verbs:
         """Files are somebody's work: what becomes of them must be said."""
         if choice:
             return
-        prefix = f"agents/{stored.name}/"
+        start = prefix(stored.name)
         managed = await self._h.managed(stored.name)
-        found = [item for item in await self._h.objects.list(prefix) if item.key.removeprefix(prefix) not in managed]
-        own = [item for item in found if not item.key.removeprefix(prefix).startswith(OWN_FOLDER)]
+        found = [item for item in await self._h.objects.list(start) if item.key.removeprefix(start) not in managed]
+        own = [item for item in found if not item.key.removeprefix(start).startswith(OWN_FOLDER)]
         if own:
             what = f"{len(own)} file{'s' if len(own) > 1 else ''} ({render.size(sum(item.size for item in own))})"
             raise Invalid(
@@ -225,7 +225,7 @@ class Verbs:
     async def _begin_delete(self, db: Connection, event: Event, key: Key, *, keep: bool) -> None:
         await objects.begin_delete(db, key, author=event.sender, cause=event.id, now=time())
         if keep:
-            await meta.put(db, KEPT_FILES + key.name, event.id)
+            await meta.put(db, meta.KEEP_FILES + key.name, event.id)
         await commands.settle(db, event.id, {"results": [[*key, "deleted"]]})
 
     async def _restart(self, event: Event, given: argparse.Namespace, progress: Progress) -> Answer:

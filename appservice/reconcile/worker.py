@@ -41,19 +41,12 @@ from appservice.store.objects import Stored
 from appservice.store.rooms import Room
 from appservice.store.status import Condition, Status
 from appservice.workspace import files, publish, skills
-from appservice.workspace.names import CARD
+from appservice.workspace.names import CARD, prefix
 
 READY_LIMIT_S = 60.0
-KEPT_FILES = "keep-files:"
-AWAKE = "awake:"
 STEPS = ("MatrixUser", "Room", "Storage", "Workspace", "Consumer", "Sandbox")
 
 log = structlog.get_logger()
-
-
-def prefix(name: str) -> str:
-    """Where an agent's files are in the bucket."""
-    return f"agents/{name}/"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -290,7 +283,7 @@ class WorkerReconciler:
         await self._w.store.write(lambda db: consumers.revoke(db, name))
         await self._w.keeper.sync()
         await self._w.keys.delete_user(name)
-        if not await meta.get(self._w.store, KEPT_FILES + name):
+        if not await meta.get(self._w.store, meta.KEEP_FILES + name):
             stored_files = await self._w.objects.list(prefix(name))
             await self._w.objects.delete([item.key for item in stored_files])
         await asyncio.to_thread(_remove_folders, where)
@@ -306,7 +299,7 @@ class WorkerReconciler:
 
         async def forget(db: Connection) -> None:
             await objects.forget(db, stored.key)
-            await meta.put(db, KEPT_FILES + name, "")
+            await meta.put(db, meta.KEEP_FILES + name, "")
             for room_id in owned:
                 await rooms.remove(db, room_id)
 
@@ -347,7 +340,7 @@ class WorkerReconciler:
         """Until when a sleeping agent is needed: while it has turns, and a while after."""
         if any(turn.agent == name for turn in await turns.open_turns(self._w.store)):
             return time() + self._w.settings.agents.awake_s
-        return float(await meta.get(self._w.store, AWAKE + name) or 0)
+        return float(await meta.get(self._w.store, meta.AWAKE_UNTIL + name) or 0)
 
     def _next_look(self, spec: WorkerSpec, awake_until: float) -> float | None:
         looks = [self._w.settings.gateway.token_ttl_s / 3]

@@ -1,6 +1,9 @@
-"""Single facts: the sync position, the ops room's id, the usage log's offset."""
+"""Single facts: the sync position, the usage log's offset, until when a sleeping agent is awake."""
 
 from appservice.store.database import Connection, Database
+
+AWAKE_UNTIL = "awake:"  # + agent: seconds since the epoch
+KEEP_FILES = "keep-files:"  # + agent: set while one is deleted whose files stay
 
 
 async def get(store: Database, key: str) -> str:

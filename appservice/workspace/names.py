@@ -9,6 +9,11 @@ MANIFEST = ".opsroom/manifest.json"
 SKILL_FILE = "SKILL.md"
 
 
+def prefix(agent: str) -> str:
+    """Where an agent's files are in the bucket."""
+    return f"agents/{agent}/"
+
+
 def is_plain(path: str) -> bool:
     """Whether the path stays below its folder and is written in only one way."""
     parts = PurePosixPath(path).parts
