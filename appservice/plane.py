@@ -35,6 +35,7 @@ from appservice.store.turns import Turn
 
 USAGE_OFFSET = "usage_offset"
 GREETED = "greeted"
+LOOKS, LOOK_EVERY_S = 30, 1.0  # at the parts that were not there yet when the greeting was written
 HOUSEKEEPING_S = 3600.0
 START_TRIES = 60
 
@@ -146,8 +147,19 @@ class Plane:
         await _patiently(partial(self.gaps.close, ops_room=self.operators.ops_room), "homeserver")
 
     async def _greet(self) -> None:
-        await welcome.greet(self.homeserver, self.sender, self.operators.ops_room, await self.checks.run())
-        await self.store.write(lambda db: meta.put(db, GREETED, self.operators.ops_room))
+        """Say hello at once; when parts were still on their way, say so there when they have come."""
+        room, found = self.operators.ops_room, await self.checks.run()
+        sent = await welcome.greet(self.homeserver, self.sender, room, found)
+        await self.store.write(lambda db: meta.put(db, GREETED, room))
+        late = False
+        for _ in range(LOOKS):
+            if not any(check.level == "fail" for check in found):
+                break
+            late = True
+            await asyncio.sleep(LOOK_EVERY_S)
+            found = await self.checks.run()
+        if late and sent:
+            await welcome.correct(self.homeserver, self.sender, room, sent, found)
 
     async def _everything(self) -> Iterable[Key]:
         return [stored.key for stored in await objects.every(self.store)]

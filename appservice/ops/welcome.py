@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 from appservice.config import Settings
 from appservice.health import Health
@@ -60,20 +61,30 @@ async def _ensure(homeserver: Homeserver, room: desired.DesiredRoom) -> str:
     return await homeserver.create_room(body | {"invite": sorted(room.members)})
 
 
-async def greet(homeserver: Homeserver, sender: Sender, ops_room: str, checks: Sequence[Health]) -> None:
-    """Say hello once, and pin it."""
-    sent = await sender.send(
-        Outgoing(
-            txn_id=f"welcome.{ops_room}.0",
-            room_id=ops_room,
-            sender=homeserver.bot,
-            type="m.room.message",
-            content=content.message(greeting(checks), msgtype="m.text"),
-            cause=ops_room,
-        )
-    )
+async def greet(homeserver: Homeserver, sender: Sender, ops_room: str, checks: Sequence[Health]) -> str:
+    """Say hello once, and pin it; its event id."""
+    said = content.message(greeting(checks), msgtype="m.text")
+    sent = await sender.send(_outgoing(homeserver, ops_room, "0", said))
     if sent:
         await homeserver.put_state(ops_room, "m.room.pinned_events", {"pinned": [sent]})
+    return sent
+
+
+async def correct(homeserver: Homeserver, sender: Sender, ops_room: str, sent: str, checks: Sequence[Health]) -> None:
+    """Let the greeting say what is so now."""
+    said = content.edit(content.message(greeting(checks), msgtype="m.text"), sent)
+    await sender.send(_outgoing(homeserver, ops_room, "1", said))
+
+
+def _outgoing(homeserver: Homeserver, ops_room: str, part: str, said: dict[str, Any]) -> Outgoing:
+    return Outgoing(
+        txn_id=f"welcome.{ops_room}.{part}",
+        room_id=ops_room,
+        sender=homeserver.bot,
+        type="m.room.message",
+        content=said,
+        cause=ops_room,
+    )
 
 
 def greeting(checks: Sequence[Health]) -> str:
