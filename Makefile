@@ -34,7 +34,7 @@ test: lint
 	fi
 
 wheel-test: $(VENV)/.for-test
-	@$(BIN)/python tests/wheel.py
+	@$(BIN)/python tests/wheel.py $(ARGS)
 
 bench: $(VENV)/.for-test
 	@$(BIN)/python -m benchmarks $(ARGS)

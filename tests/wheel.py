@@ -1,4 +1,5 @@
-"""Build the wheel, install it where nothing else is, and use it: `make wheel-test`.
+"""Build the wheel, install it where nothing else is, and use it: `make wheel-test`, for another version of Python
+`make wheel-test ARGS=/path/of/python3`.
 
     sdist -> wheel -> venv with the base requirements: version, imports, shipped data
                    -> [embedded,agent] added: `opsroom up`, `opsroom info --json`, an end without anything left
@@ -45,13 +46,13 @@ assert "site-packages" in appservice.app.__file__, appservice.app.__file__
 """
 
 
-def main() -> int:
+def main(interpreter: str = sys.executable) -> int:
     began = time.monotonic()
     with TemporaryDirectory(prefix="ops-wheel-") as folder:
         home = Path(folder)
         wheel = _built(home)
         _check_content(wheel)
-        python = _installed(home, str(wheel))
+        python = _installed(home, str(wheel), interpreter)
         _check_base(python, home)
         _run([python, *_PIP, f"{wheel}[embedded,agent]"], home)
         _check_up(python, home)
@@ -78,9 +79,9 @@ def _check_content(wheel: Path) -> None:
     print(f"{wheel.name}: {len(names)} files, {wheel.stat().st_size / 1e3:.0f} kB")
 
 
-def _installed(home: Path, what: str) -> str:
+def _installed(home: Path, what: str, interpreter: str) -> str:
     _say("installing the base requirements")
-    _run([sys.executable, "-m", "venv", str(home / "venv")], home)
+    _run([interpreter, "-m", "venv", str(home / "venv")], home)
     python = str(home / "venv" / "bin" / "python")
     _run([python, *_PIP, what], home)
     return python
@@ -158,4 +159,4 @@ def _say(text: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(*sys.argv[1:2]))
