@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -129,3 +130,13 @@ def test_every_example_begins_with_a_comment_that_says_what_it_is_for() -> None:
     for path in (ROOT / "examples").glob("**/*.yaml"):
         assert path.read_text().startswith("# "), path
         assert registry.parse(path.read_bytes(), source=path.name)
+
+
+def test_the_wheel_carries_every_part_of_deploy_and_nothing_that_is_built() -> None:
+    wheel = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
+    carried = {path for path in wheel["force-include"] if path.startswith("deploy/")}
+    parts = {path.relative_to(ROOT).as_posix() for path in (ROOT / "deploy").iterdir()} - {"deploy/web"}
+
+    assert parts <= carried
+    assert all((ROOT / path).exists() for path in carried)
+    assert not {"deploy", "deploy/web", "deploy/web/dist"} & carried
