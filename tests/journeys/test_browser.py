@@ -184,3 +184,19 @@ async def test_a_file_with_mistakes_gets_a_list_of_them(client: Client, tmp_path
 
     await thread.see("Nothing was changed")
     await client.screenshot("browser-mistakes")
+
+
+async def test_on_a_phone_a_thread_takes_the_screen_and_closes_again(client: Client) -> None:
+    ops = await client.open_room("Ops room")
+    await client.page.set_viewport_size({"width": 390, "height": 844})
+    asked = await command(ops, "!get workers")
+    await asked.reacted("✅")
+
+    thread = await asked.open_thread()
+    shape = await thread.part.bounding_box()
+    await client.screenshot("browser-phone")
+    await client.page.locator(".mx_RightPanel").get_by_role("button", name="Close").click()
+
+    assert shape
+    assert shape["width"] > 300
+    await expect(ops.composer).to_be_visible()
