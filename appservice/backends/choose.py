@@ -1,11 +1,15 @@
 """Which backend this machine gets: Docker Engine when it answers and can mount the door, else sandboxed processes."""
 
+from typing import TYPE_CHECKING
+
 from appservice import __version__
-from appservice.backends.docker import DockerBackend
 from appservice.backends.process import ProcessBackend
 from appservice.backends.protocol import Backend
 from appservice.config import Settings
 from appservice.errors import Problem, Unavailable
+
+if TYPE_CHECKING:
+    from appservice.backends.docker import DockerBackend
 
 _PROCESS_FIX = (
     "Install bubblewrap and allow user namespaces for it; inside a container, give that container "
@@ -34,7 +38,9 @@ async def choose(settings: Settings) -> Backend:
     raise Unavailable("Agents cannot run on this machine.", problems=problems)
 
 
-def _docker(settings: Settings) -> DockerBackend:
+def _docker(settings: Settings) -> "DockerBackend":
+    from appservice.backends.docker import DockerBackend  # its SDK takes 5 MB: only where it is used
+
     return DockerBackend(installation=settings.installation, docker_host=settings.agents.docker_host)
 
 

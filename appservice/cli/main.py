@@ -154,8 +154,11 @@ def _doctor(options: argparse.Namespace) -> int:
 
 
 def _serve(options: argparse.Namespace) -> int:
-    from appservice.app import run
-    from appservice.config import load
+    from appservice.cli.lean import lean
+
+    with lean():
+        from appservice.app import run
+        from appservice.config import load
 
     return run(load(data_dir(options.data_dir)))
 
