@@ -19,7 +19,7 @@ from appservice.backends.inside import agent_user, check_name, prepare_folders
 from appservice.backends.process_end import ProcessEnd
 from appservice.backends.process_state import ProcessState
 from appservice.backends.protocol import BackendEvent, Limits, Observed, Sandbox
-from appservice.errors import Unavailable
+from appservice.errors import Invalid, Unavailable
 from appservice.health import Health
 
 _LAUNCH_S = 20.0
@@ -93,7 +93,7 @@ class ProcessBackend:
 
     async def ensure_image(self, image: str) -> None:
         if image != self._image:
-            raise Unavailable(
+            raise Invalid(
                 f"Without Docker Engine only the native agent runs, not the image {image}.",
                 fix="Remove `image` from the worker, or start Docker Engine and use it.",
             )

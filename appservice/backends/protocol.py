@@ -94,7 +94,8 @@ class Backend(Protocol):
     async def healthy(self) -> Health: ...
 
     async def ensure_image(self, image: str) -> None:
-        """Return when the image is there. Raises `Unavailable` when it is missing and cannot be had."""
+        """Return when the image is there. Raises `Unavailable` when it is missing and cannot be had, `Invalid` when
+        this backend can never run it."""
 
     async def observe(self, name: str) -> Observed: ...
 

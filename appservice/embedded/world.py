@@ -5,6 +5,7 @@ import secrets
 import sys
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,7 @@ def settle(data_dir: Path, flags: dict[str, Any], reserved: ExitStack, *, web: b
             f"port {settings.homeserver.listen_port} is taken, and the homeserver was told to reach Opsroom there.",
             fix="Stop what listens there, or name another port with --listen and register Opsroom again.",
         )
-    changes = config.merged(flags, _changes(settings, numbers, listen))
+    changes = config.merged(flags, _changes(settings, numbers, listen) | _own_name(settings))
     said = tuple(one.said for one in chosen.values() if one.said and one.name not in _NOT_WORTH_A_WORD)
     return Settled(settings=config.load(data_dir, **changes), said=said, changes=changes)
 
@@ -108,6 +109,14 @@ def prepare(settings: Settings) -> World:
         control_plane=_control_plane(settings),
         shared_secret=shared_secret,
     )
+
+
+def _own_name(settings: Settings) -> dict[str, Any]:
+    """A new Opsroom gets a name of its own, so that several can share a Docker Engine or a storage server."""
+    unnamed = settings.installation == Settings.model_fields["installation"].default
+    if not unnamed or (settings.data_dir / config.SETTINGS_FILE).exists():
+        return {}
+    return {"installation": f"ops-{sha256(str(settings.data_dir).encode()).hexdigest()[:6]}"}
 
 
 def registration_path(settings: Settings) -> Path:

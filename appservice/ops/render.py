@@ -154,8 +154,20 @@ def lines(found: Sequence[str]) -> str:
 
 
 def is_settled(stored: Stored, status: Status) -> bool:
-    current = status.observed_generation == stored.generation
-    return current and not stored.deleting and status.phase in ("Running", "Sleeping", "Stopped")
+    return _is_current(stored, status) and not stored.deleting and status.phase in ("Running", "Sleeping", "Stopped")
+
+
+def is_stuck(stored: Stored, status: Status) -> bool:
+    """Whether it failed in a way that does not pass by itself."""
+    trouble = first_trouble(status)
+    failed = _is_current(stored, status) and status.phase == "Failed" and trouble is not None
+    return failed and trouble is not None and trouble.reason not in ("Unavailable", "Waiting")
+
+
+def _is_current(stored: Stored, status: Status) -> bool:
+    """Whether the status speaks of what is declared and asked for now."""
+    asked = (stored.generation, stored.restart)
+    return (status.observed_generation, status.facts.get("restart", "")) == asked
 
 
 def progress(pairs: Sequence[tuple[Stored | None, Status]]) -> str:

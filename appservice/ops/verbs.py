@@ -37,6 +37,8 @@ from appservice.workspace.names import prefix
 WAIT_S = 120.0
 OWN_FOLDER = ".opsroom/"
 
+_KINDS_TO_COME = frozenset(word for kind in registry.NOT_YET for word in (kind.lower(), f"{kind.lower()}s"))
+
 Progress = Callable[[str], None]
 
 
@@ -176,9 +178,11 @@ class Verbs:
         async def settled() -> bool:
             pairs = [await self._pair(key) for key, _ in results]
             progress(render.progress(pairs))
-            return all(stored is None or render.is_settled(stored, state) for stored, state in pairs)
+            return all(s is None or render.is_settled(s, state) or render.is_stuck(s, state) for s, state in pairs)
 
-        ok = await self._h.changes.until(settled, WAIT_S)
+        await self._h.changes.until(settled, WAIT_S)
+        pairs = [await self._pair(key) for key, _ in results]
+        ok = all(stored is None or render.is_settled(stored, state) for stored, state in pairs)
         lines = [render.outcome_line(action, *(await self._pair(key))) for key, action in results]
         text = render.lines(lines)
         return Answer(text=text if ok else f"{text}\n\nOpsroom goes on trying. See how far it is: `!status`", ok=ok)
@@ -291,6 +295,8 @@ def _reference(text: str, name: str = "") -> tuple[str, str]:
     if rest or name:
         known = ", ".join(kind.plural for kind in registry.KINDS.values())
         raise Invalid(f"`{word}` is not a kind.", fix=f"Known kinds: {known}.")
+    if word.lower() in _KINDS_TO_COME:
+        raise Invalid(f"`{word}` is a kind that is not supported yet.", fix="`!get workers` lists what there is.")
     return "Worker", text.removeprefix("@").split(":")[0]
 
 

@@ -99,7 +99,11 @@ class WorkerReconciler:
         awake_until = await self._awake_until(stored.name)
         want = wanted(spec.state, awake=awake_until > time())
         await self._progress(stored, old)
-        facts: dict[str, Any] = {"matrixUserID": self._user(stored.name), "want": want.value}
+        facts: dict[str, Any] = {
+            "matrixUserID": self._user(stored.name),
+            "want": want.value,
+            "restart": stored.restart,
+        }
         conditions, errors = await self._steps(stored, spec, want, facts)
         ready = all(condition.status == "True" for condition in conditions)
         conditions.append(_effective(spec))

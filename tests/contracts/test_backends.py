@@ -259,7 +259,7 @@ async def test_an_agent_outlives_the_control_plane_and_is_taken_over(place: Plac
 
 async def test_an_image_that_is_not_there_is_an_error_that_says_how_to_get_it(backend: Backend) -> None:
     await backend.ensure_image(TEST_IMAGE)
-    with pytest.raises(Unavailable, match="opsroom/no-such-image") as caught:
+    with pytest.raises((Invalid, Unavailable), match="opsroom/no-such-image") as caught:
         await backend.ensure_image("opsroom/no-such-image:1")
     assert caught.value.problems[0].fix
 

@@ -195,7 +195,9 @@ async def test_what_an_agent_writes_survives_its_sandbox(stack: Stack) -> None:
     stack.provider.when("read it", ToolCall("read_file", {"path": "notes.md"}), Say("read"))
     await stack.op.answer_to(await stack.ask(room, "writer", "write it"), "ok")
 
+    first = await _sandbox(stack, "writer")
     assert "restarted `worker/writer` — ready" in (await stack.command("!restart writer")).text
+    assert await _sandbox(stack, "writer") != first
     await stack.op.answer_to(await stack.ask(room, "writer", "read it"), "read")
 
     assert any(
@@ -206,17 +208,28 @@ async def test_what_an_agent_writes_survives_its_sandbox(stack: Stack) -> None:
     assert "--files keep" in refused.text
 
 
+async def _sandbox(stack: Stack, name: str) -> str:
+    described = (await stack.command(f"!describe {name}")).text
+    return next(line for line in described.splitlines() if "Sandbox:" in line)
+
+
+async def test_what_can_never_run_is_told_at_once(stack: Stack) -> None:
+    answer = await stack.apply(worker_yaml("foreign", image="example.org/somebody/else:1"), timeout_s=30)
+
+    assert "only the native agent runs" in answer.text
+    await stack.command("!delete worker/foreign")
+
+
 async def test_a_changed_prompt_takes_effect_without_a_new_sandbox(stack: Stack) -> None:
     room = await stack.worker("changing", soul="Be red.")
-    before = (await stack.command("!describe changing")).text
+    before = await _sandbox(stack, "changing")
 
     assert "changed `worker/changing` — ready" in (await stack.apply(worker_yaml("changing", soul="Be blue."))).text
     await stack.op.answer_to(await stack.ask(room, "changing", "which colour?"), "You said")
 
     call = next(call for call in reversed(stack.provider.calls) if "which colour?" in call.prompt)
     assert "Be blue." in json.dumps(call.body["messages"])
-    sandbox = next(line for line in before.splitlines() if "Sandbox:" in line)
-    assert sandbox in (await stack.command("!describe changing")).text
+    assert await _sandbox(stack, "changing") == before
 
 
 async def test_a_mention_wakes_a_sleeping_agent_and_a_stopped_one_says_so(stack: Stack) -> None:

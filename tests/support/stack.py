@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from appservice import config
 from appservice.backends.image import build_worker_image, is_current
 from appservice.embedded.accounts import ensure_operator
 from tests.support import up
@@ -36,7 +37,7 @@ class Stack:
     provider: ScriptedProvider
     op: Person
     exits: AsyncExitStack = field(repr=False)
-    installation: str = "opsroom"
+    installation: str
 
     @property
     def ops_room(self) -> str:
@@ -118,7 +119,7 @@ async def opened(*flags: object, **environment: str) -> AsyncIterator[Stack]:
             provider=provider,
             op=op,
             exits=exits,
-            installation=environment.get("OPSROOM_INSTALLATION", "opsroom"),
+            installation=environment.get("OPSROOM_INSTALLATION") or config.load(Path(info["data_dir"])).installation,
         )
     shutil.rmtree(folder, ignore_errors=True)
 
