@@ -20,9 +20,12 @@ def claims() -> list[str]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("claim", nargs="*", choices=[[], *claims()], help=", ".join(claims()))
+    parser.add_argument("claim", nargs="*", help=", ".join(claims()))
+    wanted = parser.parse_args().claim
+    if unknown := set(wanted) - set(claims()):
+        parser.error(f"there is no {', '.join(sorted(unknown))}; there are {', '.join(claims())}")
     failed = []
-    for name in parser.parse_args().claim or claims():
+    for name in wanted or claims():
         print(f"== {name}", flush=True)
         if subprocess.run([sys.executable, "-m", f"benchmarks.{name}"]).returncode:
             failed.append(name)
