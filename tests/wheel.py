@@ -16,6 +16,7 @@ import time
 import zipfile
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 READY_S = 90.0
@@ -124,7 +125,7 @@ def _check_up(python: str, home: Path) -> None:
     assert not left, f"still running after the end: {left}"
 
 
-def _facts(python: str, home: Path, up: "subprocess.Popen[str]", flags: tuple[str, ...]) -> dict:
+def _facts(python: str, home: Path, up: "subprocess.Popen[str]", flags: tuple[str, ...]) -> dict[str, Any]:
     deadline = time.monotonic() + READY_S
     while time.monotonic() < deadline:
         assert up.poll() is None, up.communicate()[0]
@@ -132,7 +133,8 @@ def _facts(python: str, home: Path, up: "subprocess.Popen[str]", flags: tuple[st
             [_opsroom(python), "info", "--json", *flags], cwd=home, env=_environment(), capture_output=True, text=True
         )
         if asked.returncode == 0:
-            return json.loads(asked.stdout)
+            found: dict[str, Any] = json.loads(asked.stdout)
+            return found
         time.sleep(0.3)  # noqa: TID251 - a script without a loop, polling with a deadline
     raise AssertionError(f"not up after {READY_S:.0f} s: {asked.stderr}")
 

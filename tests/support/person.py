@@ -108,10 +108,12 @@ class Person:
     async def edit(self, room: str, event: str, text: str) -> str:
         relation = {"rel_type": "m.replace", "event_id": event}
         new = {"msgtype": "m.text", "body": text}
-        return await self.say(room, f"* {text}", **{"m.new_content": new, "m.relates_to": relation})
+        more: dict[str, Any] = {"m.new_content": new, "m.relates_to": relation}
+        return await self.say(room, f"* {text}", **more)
 
     async def reply(self, room: str, event: str, text: str) -> str:
-        return await self.say(room, text, **{"m.relates_to": {"m.in_reply_to": {"event_id": event}}})
+        more: dict[str, Any] = {"m.relates_to": {"m.in_reply_to": {"event_id": event}}}
+        return await self.say(room, text, **more)
 
     async def react(self, room: str, event: str, key: str) -> str:
         relation = {"rel_type": "m.annotation", "event_id": event, "key": key}
@@ -162,11 +164,12 @@ class Person:
 
     async def answer_to(self, event: str, text: str = "", timeout_s: float = WAIT_S) -> Message:
         """The first answer in the event's thread that contains the text."""
-        return await self.until(
+        found: Message = await self.until(
             lambda: next((m for m in self.answers(event) if text in m.text), None),
             f"an answer with {text!r}",
             timeout_s,
         )
+        return found
 
     async def command(self, room: str, text: str, timeout_s: float = WAIT_S) -> Message:
         """Type a command and wait for its end: ✅ or ❌, and the answer as it stays."""

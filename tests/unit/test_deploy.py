@@ -23,7 +23,8 @@ SERVICE_KEYS = {"image", "command", "restart", "network_mode", "stop_grace_perio
 
 @pytest.fixture(scope="module")
 def service() -> dict[str, Any]:
-    return yaml.safe_load(COMPOSE.read_text())["services"]["opsroom"]
+    found: dict[str, Any] = yaml.safe_load(COMPOSE.read_text())["services"]["opsroom"]
+    return found
 
 
 def directives() -> dict[str, list[str]]:
