@@ -13,6 +13,7 @@ agents in the room; one of them runs, the others are declared as `Stopped`.
 
 import argparse
 import asyncio
+import os
 import time
 import uuid
 from collections.abc import Awaitable, Callable
@@ -81,6 +82,7 @@ class Felt:
     whole: list[float] = field(default_factory=list)
     events: list[int] = field(default_factory=list)
     cpu: dict[str, float] = field(default_factory=dict)
+    load: float = 0.0  # of the machine, one minute, at the end
 
 
 async def felt(stack: Stack, room: str, agents: int, count: int) -> Felt:
@@ -92,6 +94,7 @@ async def felt(stack: Stack, room: str, agents: int, count: int) -> Felt:
     for _ in range(count):
         await ask(stack, room, found)
     found.cpu = {name: (figures.cpu_s(pid) - before[name]) / count for name, pid in pids.items()}
+    found.load = os.getloadavg()[0]
     return found
 
 
@@ -143,7 +146,9 @@ def tell_felt(rooms: list[Felt]) -> str:
     for room in rooms:
         first, whole = Spread.of(room.first), Spread.of(room.whole)
         events = sum(room.events) / len(room.events)
-        rows.append([room.agents, first.n, first.p50, first.p99, whole.p50, whole.p99, events, *room.cpu.values()])
+        rows.append(
+            [room.agents, first.n, first.p50, first.p99, whole.p50, whole.p99, events, *room.cpu.values(), room.load]
+        )
         lines.append(
             f"{room.agents} agents: first sign p50 {figures.verdict(first.p50, 0.15, ' s')}, "
             f"p99 {figures.verdict(first.p99, 0.4, ' s')}; events {figures.verdict(events, 5)}"
@@ -184,7 +189,6 @@ async def measure_felt(sizes: list[int], count: int) -> None:
         for size in sizes:
             await crowd(stack, room, there, size)
             there = size
-            print(figures.load(), flush=True)
             rooms.append(await felt(stack, room, size, count))
     print(tell_felt(rooms))
     print(figures.load(), flush=True)
