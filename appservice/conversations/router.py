@@ -10,10 +10,11 @@ from hashlib import sha256
 from time import time
 
 import structlog
+from mautrix.errors import MatrixRequestError
 
 from appservice.conversations.runner import Runner
 from appservice.homeserver import content, events
-from appservice.homeserver.client import Homeserver
+from appservice.homeserver.client import Homeserver, is_gone
 from appservice.homeserver.dispatch import Effect
 from appservice.homeserver.events import Event
 from appservice.homeserver.members import Members, Operators, short
@@ -106,17 +107,15 @@ class Router:
             if end is not None:
                 return end
         if not asked:
-            return self._seen(event, room)
+            return None
         allowed = [agent for agent in asked if await self._may(event, agent)]
         if not allowed:
-            return self._seen(event, room)
+            return None
         new = [self._turn(event, agent) for agent in allowed]
 
         async def write(db: Connection) -> None:
             for turn in new:
                 await turns.add(db, turn)
-            if room is not None and room.purpose == "direct":
-                await rooms.seen(db, event.room_id, event.id)
 
         return Effect(write=write, after=partial(self._enqueue, new))
 
@@ -248,14 +247,14 @@ class Router:
 
     # -- small --------------------------------------------------------------------------------------------------
 
-    def _seen(self, event: Event, room: Room | None) -> Effect | None:
-        if room is None or room.purpose != "direct":
-            return None
-        return Effect(write=lambda db: rooms.seen(db, event.room_id, event.id))
-
     async def _members_of(self, event: Event, room: Room | None) -> Mapping[str, str]:
         user = room.owner if room is not None and room.purpose == "direct" else ""
-        return await self._members.of(event.room_id, user=user)
+        try:
+            return await self._members.of(event.room_id, user=user)
+        except MatrixRequestError as error:
+            if not is_gone(error):
+                raise
+            return {}  # a room that ours have left meanwhile
 
     async def _say_once(self, event: Event, text: str, *, user: str) -> None:
         """One polite line a sender and room in an hour."""

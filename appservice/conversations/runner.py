@@ -33,6 +33,7 @@ from appservice.store.outbox import Outgoing
 from appservice.store.turns import Turn, TurnState
 
 ATTEMPTS = 2
+DELIVERIES = 10  # with those that did not arrive
 TYPING_AFTER_S = 0.01  # the question goes first
 TYPING_EVERY_S = 20.0
 CANCEL_S = 2.0
@@ -52,6 +53,8 @@ class Running:
     quiet: bool = False
     task_id: str = ""
     text: str = ""
+    lost: bool = False  # the agent broke off: whether it is there again must be asked, not assumed
+    heard: bool = True  # the agent has taken the last delivery; one that it has not does not count
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +62,7 @@ class Outcome:
     state: TurnState
     text: str
     error: str = ""
-    again: bool = False  # nothing was said yet, and the same question may succeed soon
+    again: bool = False  # the same question may succeed soon
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,11 +216,14 @@ class Runner:
             found = await self._taken_up(running, live)
             if found is not None:
                 return found
-        while running.turn.attempt < ATTEMPTS:
+        for _ in range(DELIVERIES):
+            if running.heard and running.turn.attempt >= ATTEMPTS:
+                break
             try:
                 outcome = await self._deliver(running, live)
             except AgentLost:
-                log.warning("agent lost", attempt=running.turn.attempt)
+                running.lost = True
+                log.warning("agent lost", attempt=running.turn.attempt, heard=running.heard)
                 continue
             if not outcome.again or running.turn.attempt >= ATTEMPTS:
                 return outcome
@@ -230,9 +236,9 @@ class Runner:
         return Outcome(state="failed", text=_with_note(running.text, text), error="agent lost")
 
     async def _deliver(self, running: Running, live: Live) -> Outcome:
-        agent, attempt = running.turn.agent, running.turn.attempt + 1
+        agent, attempt = running.turn.agent, running.turn.attempt + running.heard
         try:
-            if not self._agents.awake(agent):
+            if running.lost or not self._agents.awake(agent):
                 await self._agents.wake(agent)
             taken, facts, _ = await asyncio.gather(
                 # Not durable: what a power cut takes back is delivered as if for the first time, and to a new agent.
@@ -245,7 +251,7 @@ class Runner:
         if taken is None:
             return Outcome(state="stopped", text="")
         running.turn = turn = taken  # as it reads now: it may have been edited while it waited
-        running.text = ""
+        running.text, running.heard = "", False
         question = Question(
             message_id=f"{turn.id}.{attempt}",
             context_id=turn.context,
@@ -278,6 +284,7 @@ class Runner:
     async def _follow(self, running: Running, live: Live, updates: AsyncIterator[Update]) -> Outcome:
         known = False
         async for update in updates:
+            running.heard = True
             running.task_id = update.task_id or running.task_id
             if update.text or update.whole:
                 running.text = update.text if update.whole else running.text + update.text
@@ -380,8 +387,8 @@ def _outcome(running: Running, update: Update) -> Outcome:
     if update.state == "stopped":
         by = running.stopped_by or "the agent"
         return Outcome(state="stopped", text=_with_note(running.text, f"Stopped by {by}."))
-    again = update.retry and not running.text
-    return Outcome(state="failed", text=_with_note(running.text, update.error), error=update.error, again=again)
+    text = _with_note(running.text, update.error)
+    return Outcome(state="failed", text=text, error=update.error, again=update.retry)
 
 
 def _stopped(running: Running, when: str) -> Outcome:

@@ -243,10 +243,10 @@ class Homeserver:
         await self.call("PUT", f"rooms/{quote(room_id)}/typing/{quote(user)}", body, user=user, tries=1)
 
     async def messages(
-        self, room_id: str, *, user: str = "", start: str = "", limit: int = 100
+        self, room_id: str, *, user: str = "", start: str = "", end: str = "", limit: int = 100
     ) -> tuple[list[Mapping[str, Any]], str]:
-        """One page backwards: events, newest first, and where the next page begins ('' at the end)."""
-        query = {"dir": "b", "limit": str(limit)} | ({"from": start} if start else {})
+        """One page backwards, not beyond `end`: events, newest first, and where the next page begins ('': nowhere)."""
+        query = {"dir": "b", "limit": str(limit)} | {key: at for key, at in (("from", start), ("to", end)) if at}
         page = await self.call("GET", f"rooms/{quote(room_id)}/messages", user=user, query=query)
         return list(page["chunk"]), str(page.get("end", ""))
 

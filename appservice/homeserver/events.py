@@ -125,7 +125,8 @@ def mentions(content: Mapping[str, Any], members: Mapping[str, str]) -> frozense
     declared = content.get("m.mentions")
     if isinstance(declared, Mapping) and declared:
         ids = declared.get("user_ids")
-        return frozenset(member for member in ids if member in members) if isinstance(ids, list) else frozenset()
+        named = (text_of(member) for member in ids) if isinstance(ids, list) else ()
+        return frozenset(member for member in named if member in members)
     linked = {unquote(unescape(found)) for found in _LINK.findall(text_of(content.get("formatted_body")))}
     if hit := linked & members.keys():
         return frozenset(hit)

@@ -5,13 +5,15 @@ After a restart of either side a homeserver can be silent for minutes, and what 
 
     boot event -> pause -> ping -> one incremental /sync of the bot -> inbox (repeats are dropped there)
 
-Rooms without the bot (direct rooms of agents) are paged back to the last event that was seen.
+Rooms without the bot (direct rooms of agents) are paged back to the last event that was read here. That newer events
+have come already says nothing: what was pushed may be newer than what was lost.
 """
 
 import asyncio
 import json
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -22,8 +24,8 @@ from appservice.errors import OpsroomError
 from appservice.homeserver import events
 from appservice.homeserver.client import ERRORS, Homeserver
 from appservice.homeserver.transactions import wanted
-from appservice.store import inbox, meta, rooms
-from appservice.store.database import Database
+from appservice.store import meta, rooms
+from appservice.store.database import Connection, Database
 
 SINCE = "sync_since"
 EVERY_S = 300.0
@@ -63,7 +65,7 @@ class Gaps:
         found = 0
         if since:
             for room_id, room in answer.get("rooms", {}).get("join", {}).items():
-                found += await self._take(room_id, room["timeline"])
+                found += await self._take(room_id, room["timeline"], since)
             found += await self._direct_rooms()
         await self._store.write(lambda db: meta.put(db, SINCE, str(answer["next_batch"])))
         if found:
@@ -115,22 +117,22 @@ class Gaps:
         except MatrixRequestError as error:
             log.warning("ping failed", error=str(error))
 
-    async def _take(self, room_id: str, timeline: dict[str, Any]) -> int:
+    async def _take(self, room_id: str, timeline: dict[str, Any], since: str) -> int:
         batch = [dict(event, room_id=room_id) for event in timeline["events"]]
         if timeline.get("limited"):
-            batch = await self._back(room_id, timeline["prev_batch"], user="") + batch
+            batch = await self._back(room_id, start=timeline["prev_batch"], end=since) + batch
         await self._receive(wanted(batch))
         return len(batch)
 
-    async def _back(self, room_id: str, start: str, *, user: str, until: str = "") -> list[dict[str, Any]]:
-        """Earlier events up to one that is known, oldest first."""
+    async def _back(
+        self, room_id: str, *, start: str = "", end: str = "", user: str = "", until: str = ""
+    ) -> list[dict[str, Any]]:
+        """Earlier events back to the moment `end` or the event `until`, oldest first."""
         found: list[dict[str, Any]] = []
         for _ in range(PAGES):
-            page, start = await self._homeserver.messages(room_id, user=user, start=start)
-            ids = [str(event["event_id"]) for event in page]
-            known = await inbox.known(self._store, ids) | {until}
+            page, start = await self._homeserver.messages(room_id, user=user, start=start, end=end)
             for event in page:
-                if event["event_id"] in known:
+                if event["event_id"] == until:
                     return found[::-1]
                 found.append(dict(event, room_id=room_id))
             if not start or not page:
@@ -143,10 +145,16 @@ class Gaps:
             if room.purpose != "direct":
                 continue
             try:
-                missed = await self._back(room.room_id, "", user=room.owner, until=room.seen)
+                missed = await self._back(room.room_id, user=room.owner, until=room.seen)
             except MatrixRequestError as error:
                 log.warning("direct room unreadable", room_id=room.room_id, error=str(error))
                 continue
-            await self._receive(wanted(missed))
+            if missed:
+                await self._receive(wanted(missed))
+                await self._store.write(partial(_mark_seen, room.room_id, str(missed[-1]["event_id"])))
             found += len(missed)
         return found
+
+
+async def _mark_seen(room_id: str, event_id: str, db: Connection) -> None:
+    await rooms.seen(db, room_id, event_id)

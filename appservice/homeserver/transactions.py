@@ -7,6 +7,7 @@ homeserver restart. Spec: Application Service API, "Pushing events".
 """
 
 import hmac
+import json
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
@@ -68,8 +69,19 @@ def wanted(raw: Sequence[Any]) -> list[dict[str, Any]]:
         if event is None:
             log.warning("event dropped", extra={"reason": "malformed"})
         elif event.type in events.TYPES:
-            kept.append(item)
+            kept.append(_storable(item))
     return kept
+
+
+def _storable(item: dict[str, Any]) -> dict[str, Any]:
+    """The event with half characters (lone surrogates) replaced: no UTF-8 can hold them, and one event that cannot be
+    stored would have its whole transaction come again for ever."""
+    text = json.dumps(item, ensure_ascii=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return dict(json.loads(text.encode(errors="replace")))
+    return item
 
 
 def _refuse(status: int, code: str, error: str) -> web.Response:

@@ -32,12 +32,6 @@ async def unfinished(store: Database) -> list[RawEvent]:
     return [json.loads(row["event"]) for row in rows]
 
 
-async def known(store: Database, event_ids: Sequence[str]) -> set[str]:
-    marks = ",".join("?" * len(event_ids))
-    rows = await store.read(f"SELECT event_id FROM inbox WHERE event_id IN ({marks})", event_ids)  # noqa: S608
-    return {row["event_id"] for row in rows}
-
-
 async def forget(db: Connection, *, before: float) -> None:
     """Drop handled events received before that time: no repeat of them can come any more."""
     await db.execute("DELETE FROM inbox WHERE done = 1 AND received_at < ?", (before,))

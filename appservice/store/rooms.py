@@ -10,7 +10,7 @@ Purpose = Literal["space", "ops", "worker", "direct"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Room:
-    """`owner`: the agent's name for worker and direct rooms. `seen`: last handled event of a direct room."""
+    """`owner`: the agent's name for worker and direct rooms. `seen`: event up to which a direct room was read."""
 
     room_id: str
     purpose: Purpose

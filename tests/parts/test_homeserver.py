@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,10 @@ import yaml
 from appservice.config import HomeserverSettings, Settings
 from appservice.homeserver import content, registration
 from appservice.homeserver.client import Homeserver
+from appservice.homeserver.gaps import Gaps
 from appservice.homeserver.live import Live, Pace
 from appservice.homeserver.sender import Sender
-from appservice.store import outbox
+from appservice.store import inbox, outbox
 from appservice.store.database import Database
 from appservice.store.outbox import Outgoing
 from tests.support.children import free_port
@@ -174,3 +175,27 @@ async def test_what_is_sent_while_the_homeserver_is_away_arrives_once_it_is_back
     await bed.synapse.start()
 
     assert await bed.shown(await sending) == "patience"
+
+
+async def test_a_gap_is_closed_to_its_beginning_though_newer_events_have_come_already(
+    bed: Bed, store: Database
+) -> None:
+    found: list[str] = []
+
+    async def receive(events: Sequence[dict[str, Any]]) -> None:
+        found.extend(str(event["event_id"]) for event in events)
+
+    gaps = Gaps(store, bed.homeserver, receive)
+    await gaps.close()
+    sent = [
+        await bed.homeserver.send(bed.room, "m.room.message", content.message(f"{n}"), f"gap.{n}", user=BOT)
+        for n in range(130)
+    ]
+    pushed = [
+        {"event_id": event, "room_id": bed.room, "type": "m.room.message", "sender": BOT} for event in sent[10:20]
+    ]
+    await store.write(lambda db: inbox.add(db, pushed, now=1))
+
+    await gaps.close()
+
+    assert found == sent

@@ -94,3 +94,9 @@ def test_the_reply_fallback_is_not_part_of_what_was_said() -> None:
 )
 def test_a_fenced_block_is_found(body: str, inside: str | None) -> None:
     assert events.fenced(body) == inside
+
+
+@pytest.mark.parametrize("ids", [[{}], [None, 1], [["@a:hs"]], "@a:hs", {"@a:hs": 1}, None])
+def test_mentions_of_the_wrong_shape_mention_nobody(ids: object) -> None:
+    content = {"body": "hi", "m.mentions": {"user_ids": ids}}
+    assert events.mentions(content, {"@a:hs": "a"}) == frozenset()
