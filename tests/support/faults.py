@@ -10,7 +10,8 @@ import re
 import signal
 import sqlite3
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -34,7 +35,7 @@ WHOLE = [f"word{n}" for n in range(1, WORDS + 1)]
 NOTE = "_My files are not saved yet"  # what an agent adds when storage was away at the end of its turn
 _OPEN = {
     "events": "SELECT count(*) FROM inbox WHERE done = 0",
-    "sends": "SELECT count(*) FROM outbox WHERE state <> 'sent'",
+    "sends": "SELECT count(*) FROM outbox WHERE state = 'pending'",
     "turns": "SELECT count(*) FROM turns WHERE state IN ('queued', 'working')",
     "commands": "SELECT count(*) FROM commands WHERE done = 0",
 }
@@ -72,10 +73,15 @@ async def replaced(stack: Stack, part: str, old: int) -> None:
 
 def open_rows(stack: Stack) -> dict[str, int]:
     """Work that is not done, by kind; nothing when all is."""
-    with sqlite3.connect(f"file:{stack.data_dir / 'opsroom.db'}?mode=ro", uri=True) as db:
+    with closing(sqlite3.connect(f"file:{stack.data_dir / 'opsroom.db'}?mode=ro", uri=True)) as db:
         counts = {what: db.execute(sql).fetchone()[0] for what, sql in _OPEN.items()}
-    db.close()
     return {what: count for what, count in counts.items() if count}
+
+
+def dead_letters(stack: Stack) -> int:
+    """Events that could not be sent and never will be."""
+    with closing(sqlite3.connect(f"file:{stack.data_dir / 'opsroom.db'}?mode=ro", uri=True)) as db:
+        return int(db.execute("SELECT count(*) FROM outbox WHERE state = 'dead'").fetchone()[0])
 
 
 async def all_done(stack: Stack, timeout_s: float = PATIENCE_S) -> None:
@@ -172,6 +178,7 @@ class Storm:
     questions: list[str] = field(default_factory=list)
     applies: dict[str, str] = field(default_factory=dict)  # event -> the worker it is about
     kills: Counter[str] = field(default_factory=Counter)
+    others: dict[str, Callable[[], Awaitable[None]]] = field(default_factory=dict)  # how to kill what is no part
     took_s: float = 0.0
 
     def __post_init__(self) -> None:
@@ -212,9 +219,11 @@ class Storm:
     async def _kill(self, parts: Sequence[str], gaps: Sequence[float]) -> None:
         for part, gap in zip(parts, gaps, strict=True):
             await asyncio.sleep(gap)
-            old = await kill(self.stack, part)
             self.kills[part] += 1
-            await replaced(self.stack, part, old)
+            if part in self.others:
+                await self.others[part]()
+            else:
+                await replaced(self.stack, part, await kill(self.stack, part))
 
     async def _mention(self, number: int) -> None:
         name = list(self.rooms)[number % len(self.rooms)]
@@ -229,7 +238,7 @@ class Storm:
     async def _everything_answered(self) -> None:
         op = self.stack.op
         for event in self.questions:
-            await op.until(lambda event=event: self._is_whole(event), f"a whole answer to {event}", PATIENCE_S)
+            await op.until(lambda event=event: op.answers(event), f"an answer to {event}", PATIENCE_S)
         for event in self.applies:
             await op.until(
                 lambda event=event: op.reaction_keys(event) & {"✅", "❌"}, "the end of an apply", PATIENCE_S
@@ -237,9 +246,6 @@ class Storm:
         await all_done(self.stack)
         await self.stack.command("!version", PATIENCE_S)  # by now all that was sent before has been seen
         await all_done(self.stack)
-
-    def _is_whole(self, event: str) -> bool:
-        return any(_words(message) == WHOLE for message in self.stack.op.answers(event))
 
     # -- what came of it ----------------------------------------------------------------------------------------
 
@@ -263,6 +269,10 @@ class Storm:
     @property
     def workers(self) -> list[str]:
         return sorted({*self.rooms, *self.applies.values()})
+
+    def answered_once(self) -> int:
+        """Questions with one answer, be it a sentence that says why there is no other."""
+        return sum(len(them := self.stack.op.answers(event)) == 1 and bool(them[0].text) for event in self.questions)
 
     def model_calls(self) -> int:
         return sum("storm number" in call.prompt for call in self.stack.provider.calls)
