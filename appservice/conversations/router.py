@@ -10,11 +10,10 @@ from hashlib import sha256
 from time import time
 
 import structlog
-from mautrix.errors import MatrixRequestError
 
 from appservice.conversations.runner import Runner
 from appservice.homeserver import content, events
-from appservice.homeserver.client import Homeserver, is_gone
+from appservice.homeserver.client import ERRORS, Homeserver, is_gone
 from appservice.homeserver.dispatch import Effect
 from appservice.homeserver.events import Event
 from appservice.homeserver.members import Members, Operators, short
@@ -251,7 +250,7 @@ class Router:
         user = room.owner if room is not None and room.purpose == "direct" else ""
         try:
             return await self._members.of(event.room_id, user=user)
-        except MatrixRequestError as error:
+        except ERRORS as error:
             if not is_gone(error):
                 raise
             return {}  # a room that ours have left meanwhile
