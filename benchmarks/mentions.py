@@ -169,6 +169,7 @@ def tell_felt(rooms: list[Felt]) -> str:
         "events",
         "control plane CPU s",
         "homeserver CPU s",
+        "load",
     ]
     return "\n".join([figures.table(head, rows), *lines])
 
