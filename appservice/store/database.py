@@ -6,13 +6,14 @@ A unit does SQL and nothing else: it runs from BEGIN to COMMIT in the writer's t
 """
 
 import asyncio
-import contextvars
 import logging
 import sqlite3
 from collections.abc import Awaitable, Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
+
+import aiosqlite
 
 from appservice.errors import Unavailable
 from appservice.store import migrate
@@ -41,32 +42,38 @@ class Connection:
 Unit = Callable[[Connection], Awaitable[T]]
 
 
+class _Thread(aiosqlite.Connection):
+    """A connection in its thread. The library runs single statements there; a unit goes there whole, because each step
+    between the threads costs more than its SQL."""
+
+    async def run(self, function: Callable[[sqlite3.Connection], T]) -> T:
+        result: T = await self._execute(function, self._conn)  # type: ignore[no-untyped-call]
+        return result
+
+
 class Database:
     """Open with `await Database.open(path)`, end with `close`."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._write_thread = ThreadPoolExecutor(1, thread_name_prefix="store writes")
-        self._read_thread = ThreadPoolExecutor(1, thread_name_prefix="store reads")
-        self._writer: sqlite3.Connection
-        self._reader: sqlite3.Connection
+    def __init__(self, writer: _Thread, reader: _Thread) -> None:
+        self._writer = writer
+        self._reader = reader
         self._durable = True
-        self._running: set[asyncio.Future[Any]] = set()
+        self._running: set[asyncio.Task[Any]] = set()
         self._closed = False
 
     @classmethod
     async def open(cls, path: Path) -> "Database":
         """Open and migrate. Raises Conflict when a newer program wrote the file."""
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        made = cls(path)
-        loop = asyncio.get_running_loop()
+        writer = await _connect(path)
         try:
-            await loop.run_in_executor(made._write_thread, made._open_writer)
-            await loop.run_in_executor(made._read_thread, made._open_reader)
+            await writer.run(migrate.migrate)
+            reader = await _connect(path)
         except BaseException:
-            await made.close()
+            await writer.close()
             raise
-        return made
+        await reader.execute("PRAGMA query_only=ON")
+        return cls(writer, reader)
 
     async def write(self, unit: Unit[T], *, durable: bool = True) -> T:
         """Run one unit in a transaction and return its result once it is on disk.
@@ -78,16 +85,14 @@ class Database:
             raise Unavailable(
                 "the store is closed", fix="Opsroom is shutting down; the work goes on at its next start."
             )
-        run = contextvars.copy_context().run
-        job = asyncio.get_running_loop().run_in_executor(self._write_thread, run, self._whole, unit, durable)
+        job = asyncio.create_task(self._writer.run(partial(self._whole, unit, durable)))
         self._running.add(job)
         job.add_done_callback(self._finished)
         return await asyncio.shield(job)
 
     async def read(self, sql: str, parameters: Iterable[Any] = ()) -> list[Row]:
         """Rows of a query, as last committed."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._read_thread, self._rows, sql, tuple(parameters))
+        return list(await self._reader.execute_fetchall(sql, tuple(parameters)))
 
     async def read_one(self, sql: str, parameters: Iterable[Any] = ()) -> Row | None:
         rows = await self.read(sql, parameters)
@@ -98,40 +103,25 @@ class Database:
         self._closed = True
         while self._running:
             await asyncio.wait(self._running)
-        loop = asyncio.get_running_loop()
-        for thread, name in ((self._write_thread, "_writer"), (self._read_thread, "_reader")):
-            if (connection := getattr(self, name, None)) is not None:
-                await loop.run_in_executor(thread, connection.close)
-            thread.shutdown(wait=False)
+        await self._writer.close()
+        await self._reader.close()
 
-    # -- in the threads -----------------------------------------------------------------------------------------
-
-    def _open_writer(self) -> None:
-        self._writer = _connect(self._path)
-        migrate.migrate(self._writer)
-
-    def _open_reader(self) -> None:
-        self._reader = _connect(self._path)
-        self._reader.execute("PRAGMA query_only=ON")
-
-    def _rows(self, sql: str, parameters: tuple[Any, ...]) -> list[Row]:
-        return self._reader.execute(sql, parameters).fetchall()
-
-    def _whole(self, unit: Unit[T], durable: bool) -> T:
+    def _whole(self, unit: Unit[T], durable: bool, writer: sqlite3.Connection) -> T:
+        """From BEGIN to COMMIT, in the writer's thread."""
         if durable is not self._durable:
-            self._writer.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+            writer.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
             self._durable = durable
-        self._writer.execute("BEGIN IMMEDIATE")
+        writer.execute("BEGIN IMMEDIATE")
         try:
-            result = _straight(unit(Connection(self._writer)))
-            self._writer.execute("COMMIT")
+            result = _straight(unit(Connection(writer)))
+            writer.execute("COMMIT")
         except BaseException:
-            if self._writer.in_transaction:  # SQLite itself ends one when the disk is full
-                self._writer.execute("ROLLBACK")
+            if writer.in_transaction:  # SQLite itself ends one when the disk is full
+                writer.execute("ROLLBACK")
             raise
         return result
 
-    def _finished(self, job: "asyncio.Future[Any]") -> None:
+    def _finished(self, job: "asyncio.Task[Any]") -> None:
         self._running.discard(job)
         if not job.cancelled() and (error := job.exception()) is not None:
             log.debug("unit failed: %s", error)
@@ -148,9 +138,10 @@ def _straight(work: Awaitable[T]) -> T:
     raise RuntimeError("a unit of the store waited for something that is not SQL")
 
 
-def _connect(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, isolation_level=None)
+async def _connect(path: Path) -> _Thread:
+    thread = _Thread(lambda: sqlite3.connect(path, isolation_level=None), iter_chunk_size=64)
+    connection = await thread
     connection.row_factory = sqlite3.Row
     for pragma in _PRAGMAS:
-        connection.execute(f"PRAGMA {pragma}")
-    return connection
+        await connection.execute(f"PRAGMA {pragma}")
+    return thread
