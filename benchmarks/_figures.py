@@ -76,21 +76,3 @@ class Memory:
 
     def __add__(self, other: "Memory") -> "Memory":
         return Memory(self.rss + other.rss, self.pss + other.pss)
-
-
-def descendants(pid: int) -> list[int]:
-    """Every process below this one."""
-    parents: dict[int, list[int]] = {}
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
-            try:
-                stat = (folder / "stat").read_text()
-            except OSError:  # it has just ended
-                continue
-            parents.setdefault(int(stat.rpartition(")")[2].split()[1]), []).append(int(folder.name))
-    found, todo = [], [pid]
-    while todo:
-        children = parents.get(todo.pop(), [])
-        found += children
-        todo += children
-    return found
