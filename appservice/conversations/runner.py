@@ -271,15 +271,18 @@ class Runner:
         agent = self._agents.door(turn.agent)
         try:
             await self._agents.wake(turn.agent)
-            found = await agent.find(turn.context, f"{turn.id}.{turn.attempt}")
-            if found is None:
-                return None
-            if found.state:
-                running.text = found.text
-                return _outcome(running, found)
-            return await self._follow(running, live, agent.follow(found.task_id))
+            for _ in range(2):  # it may end between being found and being followed
+                found = await agent.find(turn.context, f"{turn.id}.{turn.attempt}")
+                if found is None:
+                    return None
+                if found.state:
+                    running.text = found.text
+                    return _outcome(running, found)
+                with suppress(AgentLost):
+                    return await self._follow(running, live, agent.follow(found.task_id))
         except OpsroomError:
-            return None
+            log.warning("turn not taken up")
+        return None
 
     async def _follow(self, running: Running, live: Live, updates: AsyncIterator[Update]) -> Outcome:
         known = False

@@ -130,7 +130,8 @@ class Agent:
                 yield update
 
     async def follow(self, task_id: str) -> AsyncIterator[Update]:
-        """Take up a running task again: first all there is so far, then the rest."""
+        """Take up a running task again: first all there is so far, then the rest. Raises AgentLost when it has ended
+        meanwhile; `find` has its answer then."""
         async with self._client() as client:
             async for update in _follow(client.subscribe(SubscribeToTaskRequest(id=task_id))):
                 yield update
@@ -184,7 +185,7 @@ async def _follow(stream: AsyncIterator[StreamResponse]) -> AsyncIterator[Update
     try:
         async for item in stream:
             yield _update(item)
-    except (httpx.HTTPError, A2AClientError, OSError) as error:
+    except (httpx.HTTPError, A2AClientError, A2AError, OSError) as error:
         raise AgentLost("the agent broke off", fix="It is started again by itself.") from error
 
 

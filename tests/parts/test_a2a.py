@@ -1,0 +1,55 @@
+"""The control plane's side of A2A, against the native agent as it ships."""
+
+from contextlib import suppress
+
+import pytest
+
+from appservice.runtimes.a2a import Agent, AgentLost, Question, Update
+from tests.support.runtime import Bench
+
+
+def question(turn: str, text: str = "hello") -> Question:
+    facts = {"org.opsroom.turn": turn, "org.opsroom.attempt": 1}
+    return Question(message_id=f"{turn}.1", context_id="!room|$thread", text=text, facts=facts)
+
+
+async def last(agent: Agent, asked: Question) -> Update:
+    *_, end = [update async for update in agent.ask(asked)]
+    return end
+
+
+async def test_a_task_that_ended_before_it_could_be_followed_is_found_with_its_whole_answer(bench: Bench) -> None:
+    async with bench.agent():
+        agent = Agent(bench.agent_dir / "a2a.sock")
+        end = await last(agent, question("t1"))
+
+        with pytest.raises(AgentLost):
+            [update async for update in agent.follow(end.task_id)]
+        found = await agent.find("!room|$thread", "t1.1")
+
+        assert found is not None
+        assert (found.state, found.text) == ("done", "You said: hello")
+
+
+async def test_a_question_that_never_arrived_is_not_found(bench: Bench) -> None:
+    async with bench.agent():
+        agent = Agent(bench.agent_dir / "a2a.sock")
+        await last(agent, question("t2"))
+        assert await agent.find("!room|$thread", "t3.1") is None
+        assert await agent.find("!elsewhere|$thread", "t2.1") is None
+
+
+async def test_a_question_that_arrives_twice_is_asked_once(bench: Bench) -> None:
+    async with bench.agent():
+        agent = Agent(bench.agent_dir / "a2a.sock")
+        await last(agent, question("t4", "only once"))
+        with suppress(AgentLost):  # it has ended: there is nothing to follow, and `find` has its answer
+            await last(agent, question("t4", "only once"))
+        assert sum("only once" in call.prompt for call in bench.provider.calls) == 1
+
+
+async def test_no_agent_at_the_socket_is_a_lost_one(bench: Bench) -> None:
+    agent = Agent(bench.agent_dir / "a2a.sock")
+    assert await agent.ready() is None
+    with pytest.raises(AgentLost):
+        await last(agent, question("t5"))
