@@ -4,10 +4,12 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator
+from functools import partial
 
 import pytest
 
 from tests.support import faults
+from tests.support.children import runs
 from tests.support.faults import Storm
 from tests.support.person import Message
 from tests.support.provider import Say
@@ -118,12 +120,13 @@ async def test_a_killed_agent_is_back_and_gets_its_turn_once_more_marked_as_a_re
 async def test_an_agent_killed_twice_over_one_question_says_so_and_goes_on(shaken: Stack) -> None:
     room = await shaken.worker("unlucky")
     shaken.provider.when("deadly", Say(words=60, delay=0.1))
+
+    def asked(times: int) -> bool:
+        return sum("deadly" in call.prompt and call.words > 1 for call in shaken.provider.calls) == times
+
     question = await shaken.ask(room, "unlucky", "deadly")
     for call in (1, 2):
-        await shaken.provider.until(
-            lambda call=call: sum("deadly" in c.prompt and c.words > 1 for c in shaken.provider.calls) == call,
-            timeout=60,
-        )
+        await shaken.provider.until(partial(asked, call), timeout=60)
         for pid in faults.agent_pids(shaken, "unlucky"):
             os.kill(pid, signal.SIGKILL)
 
@@ -148,7 +151,7 @@ async def test_an_agent_that_is_stopped_in_its_tracks_can_be_ended_and_answers_w
         assert "Restarted" in (answer := await shaken.command("!restart frozen", 150)).text or "ready" in answer.text
     finally:
         for pid in pids:
-            if faults.runs(pid):
+            if runs(pid):
                 os.kill(pid, signal.SIGCONT)
     assert [m.text for m in await settled(shaken, second, "You said")] == ["You said: agent-frozen are you back?"]
     assert len(shaken.op.answers(first)) == 1
@@ -169,7 +172,7 @@ async def test_answers_given_while_the_homeserver_is_away_arrive_once_it_is_back
         await asyncio.sleep(0)
         await faults.kill(shaken, "homeserver")
     finally:
-        if faults.runs(pid):
+        if runs(pid):
             os.kill(pid, signal.SIGCONT)
     await faults.replaced(shaken, "homeserver", pid)
 

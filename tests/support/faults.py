@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from random import Random
 from time import monotonic
@@ -60,7 +61,7 @@ async def until(condition: Any, what: str, timeout_s: float = PATIENCE_S) -> Any
 
 async def kill(stack: Stack, part: str, how: signal.Signals = signal.SIGKILL) -> int:
     """Kill a part that `opsroom up` keeps running; the process id it had."""
-    pid = await until(lambda: pid_of(stack, part), f"a {part} to kill")
+    pid = await until(partial(pid_of, stack, part), f"a {part} to kill")
     os.kill(pid, how)
     await until(lambda: not runs(pid), f"the end of the {part}")
     return int(pid)
@@ -68,7 +69,7 @@ async def kill(stack: Stack, part: str, how: signal.Signals = signal.SIGKILL) ->
 
 async def replaced(stack: Stack, part: str, old: int) -> None:
     """Wait until another process has taken the place of a killed one."""
-    await until(lambda: pid_of(stack, part) not in (0, old), f"another {part}")
+    await until(partial(pid_of, stack, part) not in (0, old), f"another {part}")
 
 
 def open_rows(stack: Stack) -> dict[str, int]:
@@ -238,11 +239,9 @@ class Storm:
     async def _everything_answered(self) -> None:
         op = self.stack.op
         for event in self.questions:
-            await op.until(lambda event=event: op.answers(event), f"an answer to {event}", PATIENCE_S)
+            await op.until(partial(op.answers, event), f"an answer to {event}", PATIENCE_S)
         for event in self.applies:
-            await op.until(
-                lambda event=event: op.reaction_keys(event) & {"✅", "❌"}, "the end of an apply", PATIENCE_S
-            )
+            await op.ended(event, PATIENCE_S)
         await all_done(self.stack)
         await self.stack.command("!version", PATIENCE_S)  # by now all that was sent before has been seen
         await all_done(self.stack)
