@@ -61,7 +61,7 @@ async def until(condition: Any, what: str, timeout_s: float = PATIENCE_S) -> Any
 
 async def kill(stack: Stack, part: str, how: signal.Signals = signal.SIGKILL) -> int:
     """Kill a part that `opsroom up` keeps running; the process id it had."""
-    pid = await until(partial(pid_of, stack, part), f"a {part} to kill")
+    pid = await until(lambda: pid_of(stack, part), f"a {part} to kill")
     os.kill(pid, how)
     await until(lambda: not runs(pid), f"the end of the {part}")
     return int(pid)
@@ -69,7 +69,7 @@ async def kill(stack: Stack, part: str, how: signal.Signals = signal.SIGKILL) ->
 
 async def replaced(stack: Stack, part: str, old: int) -> None:
     """Wait until another process has taken the place of a killed one."""
-    await until(partial(pid_of, stack, part) not in (0, old), f"another {part}")
+    await until(lambda: pid_of(stack, part) not in (0, old), f"another {part}")
 
 
 def open_rows(stack: Stack) -> dict[str, int]:
