@@ -172,8 +172,11 @@ class Homeserver:
             return
 
     async def state(self, room_id: str, *, user: str = "") -> list[Mapping[str, Any]]:
-        """The whole state of a room."""
-        return list(await self.call("GET", f"rooms/{quote(room_id)}/state", user=user))
+        """The whole state of a room; nothing when the user is not in it."""
+        try:
+            return list(await self.call("GET", f"rooms/{quote(room_id)}/state", user=user))
+        except MForbidden:
+            return []
 
     async def state_event(
         self, room_id: str, type_: str, state_key: str = "", *, user: str = ""

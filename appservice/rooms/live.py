@@ -33,13 +33,17 @@ async def ensure(calls: RoomCalls, room: DesiredRoom, *, agents: frozenset[str] 
     """Make the room; (its id, whether anything was sent). `agents`: members of ours, who join by themselves."""
     alias = f"#{room.alias}:{calls.server_name}"
     room_id = await calls.resolve(alias)
+    state = await calls.state(room_id) if room_id is not None else []
+    if room_id is not None and _membership(state, calls.bot) != "join":  # half made when the homeserver died
+        await calls.drop_alias(alias)
+        room_id = None
     sent = room_id is None
     if room_id is None:
         body = desired.creation(room, server_name=calls.server_name)
         room_id = await calls.create_room(body | {"invite": sorted(room.members)})
         for agent in sorted(agents):
             await calls.join(room_id, user=agent)
-    state = await calls.state(room_id)
+        state = await calls.state(room_id)
     sent |= await _heal_state(calls, room_id, room, state)
     sent |= await _heal_members(calls, room_id, room, state, agents)
     sent |= await _link(calls, room, room_id)
@@ -71,6 +75,11 @@ def differences(room: DesiredRoom, state: Sequence[Mapping[str, Any]]) -> list[t
         ("m.room.power_levels", desired.power_levels(room)),
     ]
     return [(kind, content) for kind, content in wanted if not _covers(now.get(kind, {}), content)]
+
+
+def _membership(state: Sequence[Mapping[str, Any]], user: str) -> str:
+    found = (event for event in state if event["type"] == "m.room.member" and event["state_key"] == user)
+    return next((str(event["content"].get("membership")) for event in found), "")
 
 
 def _covers(now: Any, wanted: Any) -> bool:

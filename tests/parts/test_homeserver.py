@@ -16,6 +16,7 @@ from appservice.homeserver.client import Homeserver
 from appservice.homeserver.gaps import Gaps
 from appservice.homeserver.live import Live, Pace
 from appservice.homeserver.sender import Sender
+from appservice.rooms import desired, live
 from appservice.store import inbox, outbox
 from appservice.store.database import Database
 from appservice.store.outbox import Outgoing
@@ -175,6 +176,22 @@ async def test_what_is_sent_while_the_homeserver_is_away_arrives_once_it_is_back
     await bed.synapse.start()
 
     assert await bed.shown(await sending) == "patience"
+
+
+async def test_a_room_that_was_only_half_made_is_made_again(bed: Bed) -> None:
+    """A homeserver that dies while it makes a room leaves an alias that leads to a room without anybody."""
+    half = await bed.homeserver.create_room({"preset": "private_chat", "room_alias_name": "opsroom-worker-half"})
+    await bed.homeserver.leave(half, user=BOT)
+    agent = f"@agent-half:{SERVER_NAME}"
+    await bed.homeserver.ensure_user(agent)
+    room = desired.worker_room("half", alias_prefix="opsroom-", agent=agent, operators=frozenset(), parent="")
+
+    made, _ = await live.ensure(bed.homeserver, room, agents=frozenset({agent}))
+
+    assert made != half
+    assert await bed.homeserver.resolve(f"#opsroom-worker-half:{SERVER_NAME}") == made
+    assert set(await bed.homeserver.members(made)) == {BOT, agent}
+    assert await live.ensure(bed.homeserver, room, agents=frozenset({agent})) == (made, False)
 
 
 async def test_a_gap_is_closed_to_its_beginning_though_newer_events_have_come_already(
