@@ -79,6 +79,12 @@ def open_rows(stack: Stack) -> dict[str, int]:
     return {what: count for what, count in counts.items() if count}
 
 
+def attempts(stack: Stack, question: str) -> int:
+    """How often a question was delivered to its agent."""
+    with closing(sqlite3.connect(f"file:{stack.data_dir / 'opsroom.db'}?mode=ro", uri=True)) as db:
+        return int(db.execute("SELECT attempt FROM turns WHERE event_id = ?", (question,)).fetchone()[0])
+
+
 def dead_letters(stack: Stack) -> int:
     """Events that could not be sent and never will be."""
     with closing(sqlite3.connect(f"file:{stack.data_dir / 'opsroom.db'}?mode=ro", uri=True)) as db:
