@@ -35,6 +35,7 @@ from appservice.workspace import skills
 from appservice.workspace.names import prefix
 
 WAIT_S = 120.0
+NEWS_S = 86_400.0  # a dead letter is something to look at for a day
 OWN_FOLDER = ".opsroom/"
 
 _KINDS_TO_COME = frozenset(word for kind in registry.NOT_YET for word in (kind.lower(), f"{kind.lower()}s"))
@@ -97,7 +98,7 @@ class Verbs:
 
     async def _status(self, _event: Event, _given: argparse.Namespace, _progress: Progress) -> Answer:
         pairs = await self._pairs()
-        letters = await outbox.dead(self._h.store)
+        letters = await outbox.dead(self._h.store, since=time() - NEWS_S)
         running = await turns.open_turns(self._h.store)
         waiting = await inbox.count_open(self._h.store)
         return Answer(

@@ -52,8 +52,11 @@ async def pending(store: Database) -> list[Outgoing]:
     return [_outgoing(row) for row in rows]
 
 
-async def dead(store: Database) -> list[Outgoing]:
-    rows = await store.read("SELECT * FROM outbox WHERE state = 'dead' ORDER BY position DESC LIMIT 20")
+async def dead(store: Database, *, since: float = 0.0) -> list[Outgoing]:
+    """Dead letters written since that time, newest first."""
+    rows = await store.read(
+        "SELECT * FROM outbox WHERE state = 'dead' AND created_at >= ? ORDER BY position DESC LIMIT 20", (since,)
+    )
     return [_outgoing(row) for row in rows]
 
 

@@ -156,6 +156,7 @@ async def test_an_outgoing_event_is_kept_once_and_dead_ones_keep_their_content(s
 
     [dead] = await outbox.dead(store)
     assert (dead.content, dead.error) == ({"x": 1}, "no such room")
+    assert await outbox.dead(store, since=2) == []
     assert await outbox.pending(store) == []
 
 
