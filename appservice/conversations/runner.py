@@ -124,10 +124,6 @@ class Runner:
             self.enqueue(turn)
         return len(left)
 
-    @property
-    def active(self) -> int:
-        return len(self._running)
-
     async def close(self) -> None:
         """Let go. Agents work on; their turns are taken up at the next start."""
         for task in self._tasks:

@@ -162,9 +162,6 @@ class Homeserver:
         found = await self.find(f"directory/room/{quote(alias)}")
         return str(found["room_id"]) if found else None
 
-    async def set_alias(self, alias: str, room_id: str) -> None:
-        await self.call("PUT", f"directory/room/{quote(alias)}", {"room_id": room_id})
-
     async def drop_alias(self, alias: str) -> None:
         try:
             await self.call("DELETE", f"directory/room/{quote(alias)}")
@@ -204,9 +201,6 @@ class Homeserver:
         except MForbidden as error:
             if "already in the room" not in str(error):
                 raise
-
-    async def kick(self, room_id: str, member: str, reason: str) -> None:
-        await self.call("POST", f"rooms/{quote(room_id)}/kick", {"user_id": member, "reason": reason})
 
     async def leave(self, room_id: str, *, user: str) -> None:
         """Leave; having left before is a success."""
@@ -301,10 +295,6 @@ class Homeserver:
 
     async def whoami(self, *, tries: int = 1) -> str:
         return str((await self.call("GET", "account/whoami", tries=tries))["user_id"])
-
-    async def server_versions(self) -> list[str]:
-        found = await self.call("GET", "_matrix/client/versions", tries=1)
-        return list(found["versions"])
 
     async def clock_skew_s(self, now: float) -> float:
         """Seconds the homeserver's clock is ahead of ours, by its Date header (whole seconds)."""

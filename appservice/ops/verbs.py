@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from time import time
 from typing import Any
 
-import yaml
-
 from appservice import __version__
 from appservice.backends.protocol import Backend
 from appservice.config import Settings
@@ -23,6 +21,7 @@ from appservice.ops.describe import describe
 from appservice.ops.uploads import Uploads
 from appservice.resources import registry
 from appservice.resources.document import Document
+from appservice.resources.printing import to_yaml
 from appservice.resources.suggest import nearest
 from appservice.resources.worker import WorkerSpec
 from appservice.storage.protocol import Objects
@@ -313,6 +312,6 @@ def _shown(found: Sequence[Stored], output: str, pairs: Sequence[tuple[Stored, S
         head = ("NAME", "STATE", "MODEL", "AGE")
         return Answer(text=render.table(head, render.worker_rows(pairs, time())))
     if output == "yaml":
-        text = "---\n".join(yaml.safe_dump(dict(s.document), sort_keys=False, allow_unicode=True) for s in found)
+        text = "---\n".join(to_yaml(s.document) for s in found)
         return Answer(text=f"```yaml\n{text}```")
     return Answer(text=f"```json\n{json.dumps([s.document for s in found], indent=2, ensure_ascii=False)}\n```")

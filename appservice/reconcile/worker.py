@@ -44,7 +44,6 @@ from appservice.workspace import files, publish, skills
 from appservice.workspace.names import CARD, prefix
 
 READY_LIMIT_S = 60.0
-STEPS = ("MatrixUser", "Room", "Storage", "Workspace", "Consumer", "Sandbox")
 
 log = structlog.get_logger()
 
@@ -101,7 +100,6 @@ class WorkerReconciler:
         await self._progress(stored, old)
         facts: dict[str, Any] = {
             "matrixUserID": self._user(stored.name),
-            "want": want.value,
             "restart": stored.restart,
         }
         conditions, errors = await self._steps(stored, spec, want, facts)
