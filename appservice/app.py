@@ -5,6 +5,7 @@ import os
 import signal
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 
 import structlog
@@ -42,10 +43,13 @@ from appservice.runtimes.a2a import Agent
 from appservice.storage.connect import connect
 from appservice.storage.keys import Keys
 from appservice.store.changes import Changes, Key
-from appservice.store.database import Database
+from appservice.store.database import Connection, Database
 from appservice.store.outbox import Outgoing
+from appservice.store.turns import Turn
 from appservice.workspace import publish
 from appservice.workspace.names import prefix
+
+AGENTS_AT_HAND = 1000  # clients of agents, kept between turns; idle ones hold no connection
 
 log = structlog.get_logger()
 
@@ -112,8 +116,13 @@ async def _compose(settings: Settings, store: Database, stack: AsyncExitStack) -
     sender = Sender(store, homeserver, on_dead=on_dead)
     stack.push_async_callback(sender.close)
 
+    @lru_cache(maxsize=AGENTS_AT_HAND)
     def agent(name: str) -> Agent:
         return Agent(door(settings, name).socket)
+
+    async def brief(db: Connection, turn: Turn) -> dict[str, object]:
+        await waking.wanted(db, turn.agent)
+        return await plane.turn_facts(db, turn)
 
     async def place() -> Place:
         return await plane.place()
@@ -143,9 +152,8 @@ async def _compose(settings: Settings, store: Database, stack: AsyncExitStack) -
             door=agent,
             user=names.user,
             awake=waking.awake,
-            wanted=waking.wanted,
             wake=waking.wake,
-            facts=lambda turn: plane.turn_facts(turn),
+            brief=brief,
         ),
         limit_s=settings.agents.turn_limit_s,
     )

@@ -30,7 +30,7 @@ from appservice.storage.keys import Keys
 from appservice.storage.protocol import Objects, Users
 from appservice.store import consumers, housekeeping, meta, objects, rooms, status
 from appservice.store.changes import Changes, Key
-from appservice.store.database import Connection, Database
+from appservice.store.database import Connection, Database, Reader
 from appservice.store.turns import Turn
 
 USAGE_OFFSET = "usage_offset"
@@ -201,9 +201,10 @@ class Plane:
             await self.store.write(partial(housekeeping.sweep, now=time()))
             await asyncio.sleep(HOUSEKEEPING_S)
 
-    async def turn_facts(self, turn: Turn) -> dict[str, object]:
+    @staticmethod
+    async def turn_facts(store: Reader, turn: Turn) -> dict[str, object]:
         """What an agent is told about a turn beside the question."""
-        found = await status.get(self.store, Key("Worker", turn.agent))
+        found = await status.get(store, Key("Worker", turn.agent))
         return {
             "org.opsroom.workspace": str(found.facts.get("workspace", "")),
             "org.opsroom.sender": turn.sender,

@@ -5,7 +5,6 @@ Each handler returns an Effect: the turn is stored in the same unit that takes t
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from hashlib import sha256
 from time import time
 
@@ -20,7 +19,7 @@ from appservice.homeserver.members import Members, Operators, short
 from appservice.homeserver.sender import Sender
 from appservice.policy.triggers import Asker, may_trigger
 from appservice.store import rooms, turns
-from appservice.store.database import Connection, Database
+from appservice.store.database import Database
 from appservice.store.outbox import Outgoing
 from appservice.store.rooms import Room
 from appservice.store.turns import Turn
@@ -110,17 +109,7 @@ class Router:
         allowed = [agent for agent in asked if await self._may(event, agent)]
         if not allowed:
             return None
-        new = [self._turn(event, agent) for agent in allowed]
-
-        async def write(db: Connection) -> None:
-            for turn in new:
-                await turns.add(db, turn)
-
-        return Effect(write=write, after=partial(self._enqueue, new))
-
-    def _enqueue(self, new: list[Turn]) -> None:
-        for turn in new:
-            self._runner.enqueue(turn)
+        return self._runner.accept([self._turn(event, agent) for agent in allowed])
 
     def _asked(self, event: Event, room: Room | None, members: Mapping[str, str]) -> set[str]:
         """Agents this message is for: those it mentions; in a direct room the one who is there."""

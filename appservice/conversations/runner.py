@@ -1,7 +1,7 @@
 """Run turns: deliver the question, stream the answer, end it once; in order within a conversation, conversations
 side by side.
 
-    queued -> awake? -> deliver (attempt n) -> stream into one message -> end + last edit in one unit -> sent
+    queued -> awake? -> taken up (attempt n) -> stream into one message -> end + last edit in one unit -> sent
 
 What may break, and what then happens:
     control plane dies    the row is still open: the agent's task is found again and followed, or delivered again
@@ -11,8 +11,8 @@ What may break, and what then happens:
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from time import time
 from typing import Any
@@ -23,6 +23,7 @@ from appservice.conversations import answer
 from appservice.errors import OpsroomError
 from appservice.homeserver import content
 from appservice.homeserver.client import ERRORS, Homeserver
+from appservice.homeserver.dispatch import Effect
 from appservice.homeserver.live import Live, Pace
 from appservice.homeserver.patience import outlast
 from appservice.homeserver.sender import Sender
@@ -42,12 +43,22 @@ REPEAT_AFTER_S = 2.0
 log = structlog.get_logger()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """A turn that was taken up, as it reads now: it may have been edited while it waited. `facts`: what its agent is
+    told beside the question."""
+
+    turn: Turn
+    facts: Mapping[str, object]
+
+
 @dataclass(slots=True)
 class Running:
     """A turn while it waits or runs. `stop` is set with the name of who stopped it; `quiet`: with nothing to say, if
     nothing was said yet."""
 
     turn: Turn
+    taken: Delivery | None = None  # and not yet delivered
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     stopped_by: str = ""
     quiet: bool = False
@@ -68,15 +79,14 @@ class Outcome:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Agents:
     """What the runner needs to know of agents: `door` to one, `user` it speaks as, whether it is `awake` for sure
-    (asking it again would cost each turn a round trip), `wanted` and `wake`, which raise OpsroomError with the reason
-    when it may not run or does not come up, `facts` for its turns (the workspace's revision)."""
+    (asking it again would cost each turn a round trip), `wake` it, and the `brief` for a turn, read in a unit; both
+    raise OpsroomError with the reason when it may not run or does not come up."""
 
     door: Callable[[str], Agent]
     user: Callable[[str], str]
     awake: Callable[[str], bool]
-    wanted: Callable[[str], Awaitable[None]]
     wake: Callable[[str], Awaitable[None]]
-    facts: Callable[[Turn], Awaitable[dict[str, object]]]
+    brief: Callable[[Connection, Turn], Awaitable[Mapping[str, object]]]
 
 
 class Runner:
@@ -98,12 +108,30 @@ class Runner:
 
     # -- doors --------------------------------------------------------------------------------------------------
 
-    def enqueue(self, turn: Turn) -> None:
+    def accept(self, new: Sequence[Turn]) -> Effect:
+        """Store turns and run them. Those that can begin are taken up in the same unit: each unit is a wait."""
+        ready = [turn for turn in new if _lane(turn) not in self._lanes and self._agents.awake(turn.agent)]
+        taken: dict[str, Delivery | None] = {}
+
+        async def write(db: Connection) -> None:
+            for turn in new:
+                await turns.add(db, turn)
+            for turn in ready:
+                with suppress(OpsroomError):  # it is told when the turn is delivered
+                    taken[turn.id] = await self._take_up(db, turn, 1)
+
+        def after() -> None:
+            for turn in new:
+                self.enqueue(turn, taken.get(turn.id))
+
+        return Effect(write=write, after=after)
+
+    def enqueue(self, turn: Turn, taken: Delivery | None = None) -> None:
         """Run a stored turn after those before it in its conversation. One that is here already is not doubled."""
         if turn.id in self._running:
             return
-        self._running[turn.id] = Running(turn=turn)
-        lane = (turn.agent, turn.context)
+        self._running[turn.id] = Running(turn=turn, taken=taken)
+        lane = _lane(turn)
         if lane in self._lanes:
             self._lanes[lane].append(turn)
             return
@@ -233,20 +261,18 @@ class Runner:
 
     async def _deliver(self, running: Running, live: Live) -> Outcome:
         agent, attempt = running.turn.agent, running.turn.attempt + running.heard
-        try:
-            if running.lost or not self._agents.awake(agent):
-                await self._agents.wake(agent)
-            taken, facts, _ = await asyncio.gather(
+        taken, running.taken = running.taken, None
+        if taken is None:
+            try:
+                if running.lost or not self._agents.awake(agent):
+                    await self._agents.wake(agent)
                 # Not durable: what a power cut takes back is delivered as if for the first time, and to a new agent.
-                self._store.write(lambda db: turns.deliver(db, running.turn.id, attempt), durable=False),
-                self._agents.facts(running.turn),
-                self._agents.wanted(agent),
-            )
-        except OpsroomError as error:
-            return Outcome(state="failed", text=f"{agent} cannot answer now: {error}", error=error.code)
+                taken = await self._store.write(lambda db: self._take_up(db, running.turn, attempt), durable=False)
+            except OpsroomError as error:
+                return Outcome(state="failed", text=f"{agent} cannot answer now: {error}", error=error.code)
         if taken is None:
             return Outcome(state="stopped", text="")
-        running.turn = turn = taken  # as it reads now: it may have been edited while it waited
+        running.turn = turn = taken.turn
         running.text, running.heard = "", False
         question = Question(
             message_id=f"{turn.id}.{attempt}",
@@ -256,10 +282,16 @@ class Runner:
                 "org.opsroom.turn": turn.id,
                 "org.opsroom.attempt": attempt,
                 "org.opsroom.retry": attempt > 1,
-                **facts,
+                **taken.facts,
             },
         )
         return await self._follow(running, live, self._agents.door(turn.agent).ask(question))
+
+    async def _take_up(self, db: Connection, turn: Turn, attempt: int) -> Delivery | None:
+        """None when it was stopped meanwhile. Raises OpsroomError when its agent may not run."""
+        facts = await self._agents.brief(db, turn)
+        taken = await turns.deliver(db, turn.id, attempt)
+        return Delivery(turn=taken, facts=facts) if taken else None
 
     async def _taken_up(self, running: Running, live: Live) -> Outcome | None:
         """After a restart of the control plane: go on with the task the agent has, if it has it."""
@@ -280,19 +312,20 @@ class Runner:
             log.warning("turn not taken up")
         return None
 
-    async def _follow(self, running: Running, live: Live, updates: AsyncIterator[Update]) -> Outcome:
+    async def _follow(self, running: Running, live: Live, updates: AsyncGenerator[Update]) -> Outcome:
         known = False
-        async for update in updates:
-            running.heard = True
-            running.task_id = update.task_id or running.task_id
-            if update.text or update.whole:
-                running.text = update.text if update.whole else running.text + update.text
-                live.show(running.text)
-            if live.event_id and not known:
-                known = True
-                self._own(self._note_answer(running.turn.id, live.event_id), "note answer")
-            if update.state:
-                return _outcome(running, update)
+        async with aclosing(updates):
+            async for update in updates:
+                running.heard = True
+                running.task_id = update.task_id or running.task_id
+                if update.text or update.whole:
+                    running.text = update.text if update.whole else running.text + update.text
+                    live.show(running.text)
+                if live.event_id and not known:
+                    known = True
+                    self._own(self._note_answer(running.turn.id, live.event_id), "note answer")
+                if update.state:
+                    return _outcome(running, update)
         raise AgentLost("the agent ended its answer without saying how")
 
     async def _note_answer(self, turn_id: str, event_id: str) -> None:
@@ -377,6 +410,10 @@ class Runner:
         task = asyncio.create_task(work, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _lane(turn: Turn) -> tuple[str, str]:
+    return turn.agent, turn.context
 
 
 def _outcome(running: Running, update: Update) -> Outcome:

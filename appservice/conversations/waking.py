@@ -8,7 +8,7 @@ from appservice.errors import NotFound, Unavailable
 from appservice.runtimes.a2a import Agent, Listener
 from appservice.store import meta, objects, status
 from appservice.store.changes import Key
-from appservice.store.database import Database
+from appservice.store.database import Connection, Database
 
 LIMIT_S = 120.0
 
@@ -30,9 +30,9 @@ class Waking:
         listener = self._door(name).listens()
         return listener is not None and listener == self._took_turns.get(name)
 
-    async def wanted(self, name: str) -> None:
+    async def wanted(self, db: Connection, name: str) -> None:
         """Raise with a sentence when it is declared not to run; keep one up that sleeps otherwise."""
-        stored = await objects.get(self._store, Key("Worker", name))
+        stored = await objects.get(db, Key("Worker", name))
         if stored is None or stored.deleting:
             raise NotFound(f"{name} was deleted.")
         state = stored.document["spec"].get("state", "Running")
@@ -40,11 +40,11 @@ class Waking:
             raise Unavailable(f"{name} is stopped, as declared.", fix="An operator can set its `state` to Running.")
         if state == "Sleeping":
             until = str(time() + self._awake_s)
-            await self._store.write(lambda db: meta.put(db, meta.AWAKE_UNTIL + name, until))
+            await meta.put(db, meta.AWAKE_UNTIL + name, until)
 
     async def wake(self, name: str) -> None:
         """Return when the agent takes turns. Raises with a sentence when it does not come up."""
-        await self.wanted(name)
+        await self._store.write(lambda db: self.wanted(db, name))
         if await self._door(name).ready() is None:
             await self._wait(Key("Worker", name))
         if (listener := self._door(name).listens()) is not None:

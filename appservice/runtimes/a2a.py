@@ -2,11 +2,11 @@
 
 import socket
 import stat
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import httpx
 from a2a.client import A2AClientError, Client, ClientConfig, ClientFactory
@@ -35,6 +35,7 @@ from appservice.errors import Unavailable
 BASE = "http://agent"
 ANSWER = "answer"
 CONNECT_S = 5.0
+_LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=0)
 
 # What every agent behind a door is: asking for its card before each turn would cost a round trip.
 _CARD = AgentCard(
@@ -91,6 +92,11 @@ class Agent:
 
     def __init__(self, path: Path) -> None:
         self._socket = path
+        # Each call connects anew: an agent that was started again listens at a new socket. verify: there is no TLS on
+        # a unix socket.
+        transport = httpx.AsyncHTTPTransport(uds=str(path), verify=False, limits=_LIMITS)
+        self._http = httpx.AsyncClient(transport=transport, timeout=httpx.Timeout(None, connect=CONNECT_S))
+        self._client = ClientFactory(ClientConfig(streaming=True, httpx_client=self._http)).create(_CARD)
 
     def listens(self) -> Listener | None:
         """Who listens at the socket at this moment: another after each start. Connecting to a unix socket is done at
@@ -109,14 +115,14 @@ class Agent:
     async def ready(self) -> Mapping[str, Any] | None:
         """What the agent says of itself once it takes turns, None before."""
         try:
-            async with self._http() as http:
-                answer = await http.get(f"{BASE}/healthz", timeout=2.0)
+            self._reached()
+            answer = await self._http.get(f"{BASE}/healthz", timeout=2.0)
             facts = answer.json()
         except (AgentLost, httpx.HTTPError, OSError, ValueError):
             return None
         return facts if answer.status_code == 200 and isinstance(facts, dict) else None
 
-    async def ask(self, question: Question) -> AsyncIterator[Update]:
+    async def ask(self, question: Question) -> AsyncGenerator[Update]:
         """Deliver a question and follow its answer. Raises AgentLost when the connection breaks."""
         message = Message(
             message_id=question.message_id,
@@ -125,21 +131,19 @@ class Agent:
             parts=[Part(text=question.text)],
             metadata=ParseDict(dict(question.facts), Struct()),
         )
-        async with self._client() as client:
-            async for update in _follow(client.send_message(SendMessageRequest(message=message))):
-                yield update
+        async for update in _follow(self._reached().send_message(SendMessageRequest(message=message))):
+            yield update
 
-    async def follow(self, task_id: str) -> AsyncIterator[Update]:
+    async def follow(self, task_id: str) -> AsyncGenerator[Update]:
         """Take up a running task again: first all there is so far, then the rest. Raises AgentLost when it has ended
         meanwhile; `find` has its answer then."""
-        async with self._client() as client:
-            async for update in _follow(client.subscribe(SubscribeToTaskRequest(id=task_id))):
-                yield update
+        async for update in _follow(self._reached().subscribe(SubscribeToTaskRequest(id=task_id))):
+            yield update
 
     async def find(self, context_id: str, message_id: str) -> Update | None:
         """The task that a question made, if the agent knows it; with `state` '' when it runs."""
-        async with self._client() as client:
-            found = await _errors(client.list_tasks(ListTasksRequest(context_id=context_id, include_artifacts=True)))
+        wanted = ListTasksRequest(context_id=context_id, include_artifacts=True)
+        found = await _errors(self._reached().list_tasks(wanted))
         for task in found.tasks:
             if any(message.message_id == message_id for message in task.history):
                 return _of_task(task)
@@ -147,24 +151,16 @@ class Agent:
 
     async def cancel(self, task_id: str) -> None:
         """End a task; one that has ended, or that nobody knows any more, is a success."""
-        async with self._client() as client:
-            try:
-                await _errors(client.cancel_task(CancelTaskRequest(id=task_id)))
-            except A2AError:
-                return
+        try:
+            await _errors(self._reached().cancel_task(CancelTaskRequest(id=task_id)))
+        except A2AError:
+            return
 
-    def _http(self) -> httpx.AsyncClient:
+    def _reached(self) -> Client:
         """The folder is the agent's: a link there could lead to another socket of ours."""
         if not _is_socket(self._socket):
             raise AgentLost("the agent has no socket", fix="It is started again by itself.")
-        # verify: there is no TLS on a unix socket, and reading the certificates for it would cost 17 ms a call
-        transport = httpx.AsyncHTTPTransport(uds=str(self._socket), verify=False)
-        return httpx.AsyncClient(transport=transport, timeout=httpx.Timeout(None, connect=CONNECT_S))
-
-    @asynccontextmanager
-    async def _client(self) -> AsyncIterator[Client]:
-        async with self._http() as http:
-            yield ClientFactory(ClientConfig(streaming=True, httpx_client=http)).create(_CARD)
+        return self._client
 
 
 def _is_socket(path: Path) -> bool:
@@ -181,10 +177,11 @@ async def _errors(call: Any) -> Any:
         raise AgentLost("the agent does not answer", fix="It is started again by itself.") from error
 
 
-async def _follow(stream: AsyncIterator[StreamResponse]) -> AsyncIterator[Update]:
+async def _follow(stream: AsyncIterator[StreamResponse]) -> AsyncGenerator[Update]:
     try:
-        async for item in stream:
-            yield _update(item)
+        async with aclosing(cast("AsyncGenerator[StreamResponse]", stream)):
+            async for item in stream:
+                yield _update(item)
     except (httpx.HTTPError, A2AClientError, A2AError, OSError) as error:
         raise AgentLost("the agent broke off", fix="It is started again by itself.") from error
 

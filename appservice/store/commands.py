@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from appservice.store.database import Connection, Database, Row
+from appservice.store.database import Connection, Reader, Row
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,12 +38,12 @@ async def done(db: Connection, event_id: str) -> None:
     await db.execute("UPDATE commands SET done = 1, request = '{}' WHERE event_id = ?", (event_id,))
 
 
-async def get(store: Database, event_id: str) -> Command | None:
+async def get(store: Reader, event_id: str) -> Command | None:
     row = await store.read_one("SELECT * FROM commands WHERE event_id = ?", (event_id,))
     return _command(row) if row else None
 
 
-async def unfinished(store: Database) -> list[Command]:
+async def unfinished(store: Reader) -> list[Command]:
     rows = await store.read("SELECT * FROM commands WHERE done = 0 ORDER BY created_at")
     return [_command(row) for row in rows]
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from appservice.store.database import Connection, Database
+from appservice.store.database import Connection, Reader
 
 
 async def issued(db: Connection, jti: str, consumer: str, expires_at: int) -> None:
@@ -14,18 +14,18 @@ async def issued(db: Connection, jti: str, consumer: str, expires_at: int) -> No
 
 async def revoke(db: Connection, consumer: str, *, keep: str = "") -> list[str]:
     """Revoke a consumer's tokens but one; the ids that were not revoked before."""
-    rows = await db.execute_fetchall(
+    rows = await db.execute(
         "UPDATE tokens SET revoked = 1 WHERE consumer = ? AND jti <> ? AND revoked = 0 RETURNING jti", (consumer, keep)
     )
-    return [row["jti"] for row in rows]
+    return [row["jti"] for row in rows.fetchall()]
 
 
-async def revoked(store: Database, *, now: int) -> frozenset[str]:
+async def revoked(store: Reader, *, now: int) -> frozenset[str]:
     rows = await store.read("SELECT jti FROM tokens WHERE revoked = 1 AND expires_at > ?", (now,))
     return frozenset(row["jti"] for row in rows)
 
 
-async def is_revoked(store: Database, jti: str) -> bool:
+async def is_revoked(store: Reader, jti: str) -> bool:
     row = await store.read_one("SELECT revoked FROM tokens WHERE jti = ?", (jti,))
     return row is None or bool(row["revoked"])
 
@@ -79,7 +79,7 @@ async def used(db: Connection, call: Call) -> None:
     )
 
 
-async def summary(store: Database, consumer: str, *, since: float = 0.0) -> list[Used]:
+async def summary(store: Reader, consumer: str, *, since: float = 0.0) -> list[Used]:
     """Sums by model of calls since that time."""
     rows = await store.read(
         "SELECT model, status, tokens_in, tokens_out, took_ms FROM usage WHERE consumer = ? AND at >= ?"
@@ -103,7 +103,7 @@ async def summary(store: Database, consumer: str, *, since: float = 0.0) -> list
     return sums
 
 
-async def calls(store: Database, consumer: str, limit: int = 5) -> list[Call]:
+async def calls(store: Reader, consumer: str, limit: int = 5) -> list[Call]:
     """Newest first."""
     rows = await store.read("SELECT * FROM usage WHERE consumer = ? ORDER BY at DESC LIMIT ?", (consumer, limit))
     return [Call(**dict(row)) for row in rows]

@@ -11,7 +11,7 @@ import sqlite3
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import aiosqlite
 
@@ -26,6 +26,16 @@ log = logging.getLogger(__name__)
 _PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=5000")
 
 
+class Reader(Protocol):
+    """Where rows can be read: the database as last committed, or within a unit."""
+
+    async def read(self, sql: str, parameters: Iterable[Any] = ()) -> list[Row]:
+        """Rows of a query."""
+
+    async def read_one(self, sql: str, parameters: Iterable[Any] = ()) -> Row | None:
+        """The first of them."""
+
+
 class Connection:
     """What a unit works with. Its methods are awaited, and are done when they return."""
 
@@ -35,8 +45,12 @@ class Connection:
     async def execute(self, sql: str, parameters: Iterable[Any] = ()) -> sqlite3.Cursor:
         return self._inner.execute(sql, tuple(parameters))
 
-    async def execute_fetchall(self, sql: str, parameters: Iterable[Any] = ()) -> list[Row]:
+    async def read(self, sql: str, parameters: Iterable[Any] = ()) -> list[Row]:
         return self._inner.execute(sql, tuple(parameters)).fetchall()
+
+    async def read_one(self, sql: str, parameters: Iterable[Any] = ()) -> Row | None:
+        rows = await self.read(sql, parameters)
+        return rows[0] if rows else None
 
 
 Unit = Callable[[Connection], Awaitable[T]]

@@ -1,7 +1,7 @@
 """Numbers for `/metrics`, and the sweep of what nobody can ask for any more."""
 
 from appservice.store import consumers, inbox, outbox
-from appservice.store.database import Connection, Database
+from appservice.store.database import Connection, Reader
 
 DAY_S = 86_400.0
 KEPT_EVENTS_S = 7 * DAY_S
@@ -23,7 +23,7 @@ _COUNTS = {
 }
 
 
-async def numbers(store: Database) -> dict[str, float]:
+async def numbers(store: Reader) -> dict[str, float]:
     found = {}
     for name, sql in _COUNTS.items():
         [row] = await store.read(sql)

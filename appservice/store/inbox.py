@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from appservice.store.database import Connection, Database
+from appservice.store.database import Connection, Reader
 
 RawEvent = dict[str, Any]
 
@@ -26,7 +26,7 @@ async def finish(db: Connection, event_id: str) -> None:
     await db.execute("UPDATE inbox SET done = 1, event = '' WHERE event_id = ?", (event_id,))
 
 
-async def unfinished(store: Database) -> list[RawEvent]:
+async def unfinished(store: Reader) -> list[RawEvent]:
     """What was acknowledged and not handled, oldest first."""
     rows = await store.read("SELECT event FROM inbox WHERE done = 0 ORDER BY position")
     return [json.loads(row["event"]) for row in rows]
@@ -37,6 +37,6 @@ async def forget(db: Connection, *, before: float) -> None:
     await db.execute("DELETE FROM inbox WHERE done = 1 AND received_at < ?", (before,))
 
 
-async def count_open(store: Database) -> int:
+async def count_open(store: Reader) -> int:
     row = await store.read_one("SELECT count(*) AS n FROM inbox WHERE done = 0")
     return int(row["n"]) if row else 0

@@ -1,12 +1,12 @@
 """Single facts: the sync position, the usage log's offset, until when a sleeping agent is awake."""
 
-from appservice.store.database import Connection, Database
+from appservice.store.database import Connection, Reader
 
 AWAKE_UNTIL = "awake:"  # + agent: seconds since the epoch
 KEEP_FILES = "keep-files:"  # + agent: set while one is deleted whose files stay
 
 
-async def get(store: Database, key: str) -> str:
+async def get(store: Reader, key: str) -> str:
     row = await store.read_one("SELECT value FROM meta WHERE key = ?", (key,))
     return str(row["value"]) if row else ""
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from appservice.store.changes import Key
-from appservice.store.database import Connection, Database, Row
+from appservice.store.database import Connection, Reader, Row
 
 FINALIZER = "opsroom/cleanup"
 
@@ -46,12 +46,12 @@ class Declared:
     text: str
 
 
-async def get(store: Database, key: Key) -> Stored | None:
+async def get(store: Reader, key: Key) -> Stored | None:
     row = await store.read_one("SELECT * FROM resources WHERE kind = ? AND name = ?", key)
     return _stored(row) if row else None
 
 
-async def every(store: Database, kind: str | None = None) -> list[Stored]:
+async def every(store: Reader, kind: str | None = None) -> list[Stored]:
     if kind is None:
         rows = await store.read("SELECT * FROM resources ORDER BY kind, name")
     else:
@@ -120,8 +120,7 @@ async def forget(db: Connection, key: Key) -> None:
 
 
 async def _row(db: Connection, key: Key) -> Row | None:
-    rows = list(await db.execute_fetchall("SELECT * FROM resources WHERE kind = ? AND name = ?", key))
-    return rows[0] if rows else None
+    return await db.read_one("SELECT * FROM resources WHERE kind = ? AND name = ?", key)
 
 
 async def _remember(

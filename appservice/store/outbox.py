@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from appservice.store.database import Connection, Database, Row
+from appservice.store.database import Connection, Reader, Row
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,17 +42,17 @@ async def bury(db: Connection, txn_id: str, error: str) -> None:
     await db.execute("UPDATE outbox SET state = 'dead', error = ? WHERE txn_id = ?", (error, txn_id))
 
 
-async def get(store: Database, txn_id: str) -> Outgoing | None:
+async def get(store: Reader, txn_id: str) -> Outgoing | None:
     row = await store.read_one("SELECT * FROM outbox WHERE txn_id = ?", (txn_id,))
     return _outgoing(row) if row else None
 
 
-async def pending(store: Database) -> list[Outgoing]:
+async def pending(store: Reader) -> list[Outgoing]:
     rows = await store.read("SELECT * FROM outbox WHERE state = 'pending' ORDER BY position")
     return [_outgoing(row) for row in rows]
 
 
-async def dead(store: Database, *, since: float = 0.0) -> list[Outgoing]:
+async def dead(store: Reader, *, since: float = 0.0) -> list[Outgoing]:
     """Dead letters written since that time, newest first."""
     rows = await store.read(
         "SELECT * FROM outbox WHERE state = 'dead' AND created_at >= ? ORDER BY position DESC LIMIT 20", (since,)

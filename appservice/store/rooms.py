@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from appservice.store.database import Connection, Database
+from appservice.store.database import Connection, Reader
 
 Purpose = Literal["space", "ops", "worker", "direct"]
 
@@ -34,11 +34,11 @@ async def remove(db: Connection, room_id: str) -> None:
     await db.execute("DELETE FROM rooms WHERE room_id = ?", (room_id,))
 
 
-async def every(store: Database) -> list[Room]:
+async def every(store: Reader) -> list[Room]:
     rows = await store.read("SELECT * FROM rooms")
     return [Room(**dict(row)) for row in rows]
 
 
-async def get(store: Database, room_id: str) -> Room | None:
+async def get(store: Reader, room_id: str) -> Room | None:
     row = await store.read_one("SELECT * FROM rooms WHERE room_id = ?", (room_id,))
     return Room(**dict(row)) if row else None

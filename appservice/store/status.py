@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from appservice.store.changes import Key
-from appservice.store.database import Connection, Database
+from appservice.store.database import Connection, Reader
 
 KEPT_HAPPENINGS = 40
 
@@ -58,12 +58,12 @@ def _without_durations(status: Status) -> Status:
     return replace(status, conditions=tuple(replace(c, took_s=0.0) for c in status.conditions))
 
 
-async def get(store: Database, key: Key) -> Status:
+async def get(store: Reader, key: Key) -> Status:
     row = await store.read_one("SELECT status FROM status WHERE kind = ? AND name = ?", key)
     return _load(row["status"]) if row else Status()
 
 
-async def every(store: Database) -> dict[Key, Status]:
+async def every(store: Reader) -> dict[Key, Status]:
     rows = await store.read("SELECT kind, name, status FROM status")
     return {Key(row["kind"], row["name"]): _load(row["status"]) for row in rows}
 
@@ -86,13 +86,11 @@ class Happening:
 
 async def record(db: Connection, key: Key, reason: str, message: str, *, now: float) -> None:
     """Remember what happened; a repeat of the newest one is counted, and only the newest are kept."""
-    rows = list(
-        await db.execute_fetchall(
-            "SELECT id, reason, message FROM happenings WHERE kind = ? AND name = ? ORDER BY id DESC LIMIT 1", key
-        )
+    newest = await db.read_one(
+        "SELECT id, reason, message FROM happenings WHERE kind = ? AND name = ? ORDER BY id DESC LIMIT 1", key
     )
-    if rows and rows[0]["reason"] == reason and rows[0]["message"] == message:
-        await db.execute("UPDATE happenings SET times = times + 1, at = ? WHERE id = ?", (now, rows[0]["id"]))
+    if newest and newest["reason"] == reason and newest["message"] == message:
+        await db.execute("UPDATE happenings SET times = times + 1, at = ? WHERE id = ?", (now, newest["id"]))
         return
     await db.execute(
         "INSERT INTO happenings (kind, name, reason, message, at) VALUES (?, ?, ?, ?, ?)", (*key, reason, message, now)
@@ -104,7 +102,7 @@ async def record(db: Connection, key: Key, reason: str, message: str, *, now: fl
     )
 
 
-async def happenings(store: Database, key: Key, limit: int = 10) -> list[Happening]:
+async def happenings(store: Reader, key: Key, limit: int = 10) -> list[Happening]:
     """Newest first."""
     rows = await store.read(
         "SELECT reason, message, times, at FROM happenings WHERE kind = ? AND name = ? ORDER BY id DESC LIMIT ?",

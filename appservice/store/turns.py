@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from appservice.store.database import Connection, Database, Row
+from appservice.store.database import Connection, Reader, Row
 
 TurnState = Literal["queued", "working", "done", "failed", "stopped"]
 OPEN = ("queued", "working")
@@ -67,35 +67,35 @@ async def add(db: Connection, turn: Turn) -> bool:
     return bool(cursor.rowcount)
 
 
-async def get(store: Database, turn_id: str) -> Turn | None:
+async def get(store: Reader, turn_id: str) -> Turn | None:
     row = await store.read_one("SELECT * FROM turns WHERE id = ?", (turn_id,))
     return _turn(row) if row else None
 
 
-async def open_turns(store: Database) -> list[Turn]:
+async def open_turns(store: Reader) -> list[Turn]:
     """All that are queued or working, oldest first."""
     rows = await store.read("SELECT * FROM turns WHERE state IN ('queued', 'working') ORDER BY asked_at, id")
     return [_turn(row) for row in rows]
 
 
-async def of_event(store: Database, event_id: str) -> list[Turn]:
+async def of_event(store: Reader, event_id: str) -> list[Turn]:
     """Turns that this event asked, or that it answers."""
     rows = await store.read("SELECT * FROM turns WHERE event_id = ?1 OR answer_event = ?1", (event_id,))
     return [_turn(row) for row in rows]
 
 
-async def recent(store: Database, agent: str, limit: int = 5) -> list[Turn]:
+async def recent(store: Reader, agent: str, limit: int = 5) -> list[Turn]:
     rows = await store.read("SELECT * FROM turns WHERE agent = ? ORDER BY asked_at DESC LIMIT ?", (agent, limit))
     return [_turn(row) for row in rows]
 
 
-async def in_thread(store: Database, room_id: str, thread: str) -> list[Turn]:
+async def in_thread(store: Reader, room_id: str, thread: str) -> list[Turn]:
     """Oldest first."""
     rows = await store.read("SELECT * FROM turns WHERE room_id = ? AND thread = ? ORDER BY asked_at", (room_id, thread))
     return [_turn(row) for row in rows]
 
 
-async def is_shared(store: Database, thread: str) -> bool:
+async def is_shared(store: Reader, thread: str) -> bool:
     """Whether more than one person has spoken in the thread."""
     return await store.read_one("SELECT 1 FROM shared_threads WHERE thread = ?", (thread,)) is not None
 
@@ -106,11 +106,12 @@ async def share(db: Connection, thread: str) -> None:
 
 async def deliver(db: Connection, turn_id: str, attempt: int) -> Turn | None:
     """Take a queued turn up, as this attempt; as it reads now, None when it was stopped meanwhile."""
-    rows = await db.execute_fetchall(
+    rows = await db.execute(
         "UPDATE turns SET state = 'working', attempt = ? WHERE id = ? AND state IN ('queued', 'working') RETURNING *",
         (attempt, turn_id),
     )
-    return _turn(rows[0]) if rows else None
+    taken = rows.fetchall()
+    return _turn(taken[0]) if taken else None
 
 
 async def set_answer(db: Connection, turn_id: str, event_id: str) -> None:
