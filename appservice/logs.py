@@ -57,5 +57,5 @@ def configure(level: str) -> None:
     root.handlers = [handler]
     root.setLevel(_LEVELS[level])
     logging.getLogger("urllib3").setLevel(logging.ERROR)  # its retries are bounded, and told once they fail
-    for noisy in ("httpx", "httpcore", "a2a", "docker", "aiohttp.access", "asyncio"):
+    for noisy in ("docker", "aiohttp.access", "asyncio"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

@@ -75,6 +75,7 @@ async def main(chosen: Settings) -> None:
         log_config=None,
         log_level="warning",
         timeout_graceful_shutdown=1,
+        timeout_keep_alive=660,  # the control plane keeps its line for 600 s
     )
 
     class Server(uvicorn.Server):

@@ -5,9 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 OPTIONAL = (
-    "rich",  # structlog and httpx colour terminals with it; 6 MB
+    "rich",  # structlog colours terminals with it; 6 MB
     "structlog.twisted",  # Twisted is there because of Synapse; 2 MB
-    "httpx._main",  # httpx as a command; 1 MB
 )
 
 

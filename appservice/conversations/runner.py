@@ -27,7 +27,8 @@ from appservice.homeserver.dispatch import Effect
 from appservice.homeserver.live import Live, Pace
 from appservice.homeserver.patience import outlast
 from appservice.homeserver.sender import Sender
-from appservice.runtimes.a2a import Agent, AgentLost, Question, Update
+from appservice.runtimes.a2a import Agent, AgentLost, Question
+from appservice.runtimes.wire import Update
 from appservice.store import turns
 from appservice.store.database import Connection, Database
 from appservice.store.outbox import Outgoing
@@ -78,9 +79,9 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Agents:
-    """What the runner needs to know of agents: `door` to one, `user` it speaks as, whether it is `awake` for sure
-    (asking it again would cost each turn a round trip), `wake` it, and the `brief` for a turn, read in a unit; both
-    raise OpsroomError with the reason when it may not run or does not come up."""
+    """What the runner needs to know of agents: `door` to one, `user` it speaks as, whether it is `awake` as far as is
+    known (asking it would cost each turn a round trip), `wake` it, and the `brief` for a turn, read in a unit; the last
+    two raise OpsroomError with the reason when it may not run or does not come up."""
 
     door: Callable[[str], Agent]
     user: Callable[[str], str]

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from time import time
 
 from appservice.errors import NotFound, Unavailable
-from appservice.runtimes.a2a import Agent, Listener
+from appservice.runtimes.a2a import Agent, Socket
 from appservice.store import meta, objects, status
 from appservice.store.changes import Key
 from appservice.store.database import Connection, Database
@@ -23,12 +23,12 @@ class Waking:
         self._door = door
         self._look = look
         self._awake_s = awake_s
-        self._took_turns: dict[str, Listener] = {}
+        self._took_turns: dict[str, Socket] = {}
 
     def awake(self, name: str) -> bool:
-        """Whether the start of the agent that took turns before still listens."""
-        listener = self._door(name).listens()
-        return listener is not None and listener == self._took_turns.get(name)
+        """Whether the agent has not been started again since it took turns."""
+        socket = self._door(name).socket()
+        return socket is not None and socket == self._took_turns.get(name)
 
     async def wanted(self, db: Connection, name: str) -> None:
         """Raise with a sentence when it is declared not to run; keep one up that sleeps otherwise."""
@@ -47,8 +47,8 @@ class Waking:
         await self._store.write(lambda db: self.wanted(db, name))
         if await self._door(name).ready() is None:
             await self._wait(Key("Worker", name))
-        if (listener := self._door(name).listens()) is not None:
-            self._took_turns[name] = listener
+        if (socket := self._door(name).socket()) is not None:
+            self._took_turns[name] = socket
 
     async def _wait(self, key: Key) -> None:
         self._look(key)

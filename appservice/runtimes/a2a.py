@@ -1,69 +1,30 @@
-"""Talk to an agent: A2A 1.0 (JSON-RPC, streaming) over the unix socket in its door."""
+"""Talk to an agent: A2A 1.0 (JSON-RPC, streaming) over the unix socket in its door.
 
-import socket
+By hand and not with the SDK: a turn needs four methods of it, and the SDK cost every control plane 17 MB and every
+mention a millisecond (docs/decisions/0012).
+"""
+
+import asyncio
 import stat
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, NamedTuple
 
-import httpx
-from a2a.client import A2AClientError, Client, ClientConfig, ClientFactory
-from a2a.types import (
-    AgentCapabilities,
-    AgentCard,
-    AgentInterface,
-    CancelTaskRequest,
-    ListTasksRequest,
-    Message,
-    Part,
-    Role,
-    SendMessageRequest,
-    StreamResponse,
-    SubscribeToTaskRequest,
-    Task,
-    TaskState,
-    TaskStatus,
-)
-from a2a.utils.errors import A2AError
-from google.protobuf.json_format import MessageToDict, ParseDict
-from google.protobuf.struct_pb2 import Struct
+import aiohttp
 
 from appservice.errors import Unavailable
+from appservice.runtimes.wire import Reply, Result, Update
 
-BASE = "http://agent"
-ANSWER = "answer"
+URL = "http://agent/"
 CONNECT_S = 5.0
-_LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=0)
-
-# What every agent behind a door is: asking for its card before each turn would cost a round trip.
-_CARD = AgentCard(
-    name="agent",
-    version="1",
-    capabilities=AgentCapabilities(streaming=True),
-    supported_interfaces=[AgentInterface(url=f"{BASE}/", protocol_binding="JSONRPC", protocol_version="1.0")],
-)
-
-_ENDED: Mapping[int, Literal["done", "failed", "stopped"]] = {
-    TaskState.TASK_STATE_COMPLETED: "done",
-    TaskState.TASK_STATE_FAILED: "failed",
-    TaskState.TASK_STATE_REJECTED: "failed",
-    TaskState.TASK_STATE_CANCELED: "stopped",
-}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Update:
-    """What a stream says next. `text` is appended to the answer, or with `whole` replaces it; `state` is set at the
-    end, with the sentence of a failure in `error` and `retry` if the same question may succeed later."""
-
-    task_id: str = ""
-    text: str = ""
-    whole: bool = False
-    state: Literal["", "done", "failed", "stopped"] = ""
-    error: str = ""
-    retry: bool = False
+CALL_S = 30.0
+READY_S = 2.0
+DRAIN_S = 0.5
+IDLE_S = 600.0  # shorter than the agent waits for another request
+MAX_LINE = 8 * 2**20  # an answer so far, or a list of tasks
+_HEADERS = {"A2A-Version": "1.0"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,143 +41,155 @@ class AgentLost(Unavailable):
     """The agent broke off or does not answer: its container is gone, starting, or ill."""
 
 
-class Listener(NamedTuple):
-    """A socket file that somebody has made and listens at."""
+class Socket(NamedTuple):
+    """A socket file that somebody has made: another after each start."""
 
     inode: int
     made_ns: int
 
 
+class Refused(Exception):
+    """The agent answered with an error of its own: there is no such task, or it has ended."""
+
+
 class Agent:
-    """One agent behind its socket."""
+    """One agent behind its socket. Close it at the end."""
 
     def __init__(self, path: Path) -> None:
-        self._socket = path
-        # Each call connects anew: an agent that was started again listens at a new socket. verify: there is no TLS on
-        # a unix socket.
-        transport = httpx.AsyncHTTPTransport(uds=str(path), verify=False, limits=_LIMITS)
-        self._http = httpx.AsyncClient(transport=transport, timeout=httpx.Timeout(None, connect=CONNECT_S))
-        self._client = ClientFactory(ClientConfig(streaming=True, httpx_client=self._http)).create(_CARD)
+        self._path = path
+        self._line: tuple[Socket, aiohttp.ClientSession] | None = None
 
-    def listens(self) -> Listener | None:
-        """Who listens at the socket at this moment: another after each start. Connecting to a unix socket is done at
-        once or fails."""
+    def socket(self) -> Socket | None:
+        """The socket that is there at this moment. Whether somebody listens shows when it is used: asking first would
+        cost the agent as much as a call."""
         try:
-            found = self._socket.lstat()
-            if not stat.S_ISSOCK(found.st_mode):
-                return None
-            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-                probe.setblocking(False)
-                probe.connect(str(self._socket))
+            found = self._path.lstat()
         except OSError:
             return None
-        return Listener(found.st_ino, found.st_mtime_ns)
+        return Socket(found.st_ino, found.st_mtime_ns) if stat.S_ISSOCK(found.st_mode) else None
 
     async def ready(self) -> Mapping[str, Any] | None:
         """What the agent says of itself once it takes turns, None before."""
         try:
-            self._reached()
-            answer = await self._http.get(f"{BASE}/healthz", timeout=2.0)
-            facts = answer.json()
-        except (AgentLost, httpx.HTTPError, OSError, ValueError):
+            async with asyncio.timeout(READY_S), (await self._session()).get(f"{URL}healthz") as answer:
+                facts = await answer.json()
+        except (AgentLost, aiohttp.ClientError, OSError, ValueError):
             return None
-        return facts if answer.status_code == 200 and isinstance(facts, dict) else None
+        return facts if answer.status == 200 and isinstance(facts, dict) else None
 
     async def ask(self, question: Question) -> AsyncGenerator[Update]:
         """Deliver a question and follow its answer. Raises AgentLost when the connection breaks."""
-        message = Message(
-            message_id=question.message_id,
-            context_id=question.context_id,
-            role=Role.ROLE_USER,
-            parts=[Part(text=question.text)],
-            metadata=ParseDict(dict(question.facts), Struct()),
-        )
-        async for update in _follow(self._reached().send_message(SendMessageRequest(message=message))):
+        message = {
+            "messageId": question.message_id,
+            "contextId": question.context_id,
+            "role": "ROLE_USER",
+            "parts": [{"text": question.text}],
+            "metadata": dict(question.facts),
+        }
+        async for update in self._stream("SendStreamingMessage", {"message": message}):
             yield update
 
     async def follow(self, task_id: str) -> AsyncGenerator[Update]:
         """Take up a running task again: first all there is so far, then the rest. Raises AgentLost when it has ended
         meanwhile; `find` has its answer then."""
-        async for update in _follow(self._reached().subscribe(SubscribeToTaskRequest(id=task_id))):
+        async for update in self._stream("SubscribeToTask", {"id": task_id}):
             yield update
 
     async def find(self, context_id: str, message_id: str) -> Update | None:
         """The task that a question made, if the agent knows it; with `state` '' when it runs."""
-        wanted = ListTasksRequest(context_id=context_id, include_artifacts=True)
-        found = await _errors(self._reached().list_tasks(wanted))
+        found = await self._call("ListTasks", {"contextId": context_id, "includeArtifacts": True})
         for task in found.tasks:
             if any(message.message_id == message_id for message in task.history):
-                return _of_task(task)
+                return task.update()
         return None
 
     async def cancel(self, task_id: str) -> None:
         """End a task; one that has ended, or that nobody knows any more, is a success."""
-        try:
-            await _errors(self._reached().cancel_task(CancelTaskRequest(id=task_id)))
-        except A2AError:
-            return
+        with suppress(Refused):
+            await self._call("CancelTask", {"id": task_id})
 
-    def _reached(self) -> Client:
-        """The folder is the agent's: a link there could lead to another socket of ours."""
-        if not _is_socket(self._socket):
+    async def close(self) -> None:
+        """Hang up, on answers that are under way too."""
+        line, self._line = self._line, None
+        if line is not None:
+            await line[1].close()
+
+    # -- the wire -----------------------------------------------------------------------------------------------
+
+    async def _session(self) -> aiohttp.ClientSession:
+        """To the agent as it was last started: what leads to an earlier start is closed.
+
+        The folder is the agent's: a link there could lead to another socket of ours."""
+        socket = self.socket()
+        if self._line is not None and self._line[0] != socket:
+            await self.close()
+        if socket is None:
             raise AgentLost("the agent has no socket", fix="It is started again by itself.")
-        return self._client
+        if self._line is None:
+            session = aiohttp.ClientSession(
+                connector=aiohttp.UnixConnector(str(self._path), limit=0, keepalive_timeout=IDLE_S),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                headers=_HEADERS,
+                read_bufsize=MAX_LINE // 2,  # aiohttp holds twice as much
+            )
+            self._line = socket, session
+        return self._line[1]
+
+    @asynccontextmanager
+    async def _post(
+        self, method: str, params: Mapping[str, Any], total_s: float | None = None
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Raises AgentLost for whatever breaks, within the block too."""
+        body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
+        try:
+            timeout = aiohttp.ClientTimeout(total=total_s, connect=CONNECT_S)
+            async with (await self._session()).post(URL, json=body, timeout=timeout) as response:
+                response.raise_for_status()
+                yield response
+        except (aiohttp.ClientError, OSError, ValueError) as error:  # of pydantic too
+            raise AgentLost("the agent broke off", fix="It is started again by itself.") from error
+
+    async def _call(self, method: str, params: Mapping[str, Any]) -> Result:
+        async with self._post(method, params, CALL_S) as response:
+            reply = Reply.model_validate_json(await _whole(response))
+        if reply.error is not None:
+            raise Refused(reply.error.message)
+        return reply.result
+
+    async def _stream(self, method: str, params: Mapping[str, Any]) -> AsyncGenerator[Update]:
+        async with self._post(method, params) as response, aclosing(_said(response)) as lines:
+            async for line in lines:
+                reply = Reply.model_validate_json(line)
+                if reply.error is not None:
+                    raise AgentLost("the agent has no such answer", fix="It is asked again by itself.")
+                update = reply.result.update()
+                if update.state:
+                    await _drained(lines)
+                yield update
 
 
-def _is_socket(path: Path) -> bool:
-    try:
-        return stat.S_ISSOCK(path.lstat().st_mode)
-    except OSError:
-        return False
+async def _said(response: aiohttp.ClientResponse) -> AsyncGenerator[bytes]:
+    """The data of server-sent events. An A2A agent sends each reply as one line, or a whole body without a stream."""
+    if response.content_type != "text/event-stream":
+        yield await _whole(response)
+        return
+    async for line in response.content:
+        if line.startswith(b"data:"):
+            yield line[5:]
 
 
-async def _errors(call: Any) -> Any:
-    try:
-        return await call
-    except (httpx.HTTPError, A2AClientError, OSError) as error:
-        raise AgentLost("the agent does not answer", fix="It is started again by itself.") from error
+async def _whole(response: aiohttp.ClientResponse) -> bytes:
+    data = bytearray()
+    async for chunk in response.content.iter_any():
+        data += chunk
+        if len(data) > MAX_LINE:
+            raise ValueError("the agent says too much at once")
+    return bytes(data)
 
 
-async def _follow(stream: AsyncIterator[StreamResponse]) -> AsyncGenerator[Update]:
-    try:
-        async with aclosing(cast("AsyncGenerator[StreamResponse]", stream)):
-            async for item in stream:
-                yield _update(item)
-    except (httpx.HTTPError, A2AClientError, A2AError, OSError) as error:
-        raise AgentLost("the agent broke off", fix="It is started again by itself.") from error
-
-
-def _update(item: StreamResponse) -> Update:
-    match item.WhichOneof("payload"):
-        case "task":
-            return _of_task(item.task)
-        case "artifact_update":
-            change = item.artifact_update
-            text = "".join(part.text for part in change.artifact.parts)
-            if change.artifact.name not in (ANSWER, ""):
-                return Update(task_id=change.task_id)
-            return Update(task_id=change.task_id, text=text, whole=not change.append)
-        case "status_update":
-            return _ended(item.status_update.task_id, item.status_update.status)
-        case _:
-            return Update()
-
-
-def _of_task(task: Task) -> Update:
-    text = "".join(part.text for made in task.artifacts if made.name == ANSWER for part in made.parts)
-    end = _ended(task.id, task.status)
-    return Update(task_id=task.id, text=text, whole=bool(text), state=end.state, error=end.error, retry=end.retry)
-
-
-def _ended(task_id: str, status: TaskStatus) -> Update:
-    state = _ENDED.get(status.state)
-    if state != "failed":
-        return Update(task_id=task_id, state=state or "")
-    facts = MessageToDict(status.message.metadata)
-    text = "".join(part.text for part in status.message.parts)
-    return Update(
-        task_id=task_id,
-        state="failed",
-        error=text or "The agent could not answer and did not say why.",
-        retry=bool(facts.get("retry")),
-    )
+async def _drained(lines: AsyncIterator[bytes]) -> None:
+    """Read a stream that has said its last to its end: a connection that is cut cannot be used again."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(DRAIN_S):
+            async for _ in lines:
+                pass

@@ -1,11 +1,20 @@
 """The control plane's side of A2A, against the native agent as it ships."""
 
+from collections.abc import AsyncIterator
 from contextlib import suppress
 
 import pytest
 
-from appservice.runtimes.a2a import Agent, AgentLost, Question, Update
+from appservice.runtimes.a2a import Agent, AgentLost, Question
+from appservice.runtimes.wire import Update
 from tests.support.runtime import Bench
+
+
+@pytest.fixture
+async def agent(bench: Bench) -> AsyncIterator[Agent]:
+    agent = Agent(bench.agent_dir / "a2a.sock")
+    yield agent
+    await agent.close()
 
 
 def question(turn: str, text: str = "hello") -> Question:
@@ -18,9 +27,10 @@ async def last(agent: Agent, asked: Question) -> Update:
     return end
 
 
-async def test_a_task_that_ended_before_it_could_be_followed_is_found_with_its_whole_answer(bench: Bench) -> None:
+async def test_a_task_that_ended_before_it_could_be_followed_is_found_with_its_whole_answer(
+    bench: Bench, agent: Agent
+) -> None:
     async with bench.agent():
-        agent = Agent(bench.agent_dir / "a2a.sock")
         end = await last(agent, question("t1"))
 
         with pytest.raises(AgentLost):
@@ -31,25 +41,22 @@ async def test_a_task_that_ended_before_it_could_be_followed_is_found_with_its_w
         assert (found.state, found.text) == ("done", "You said: hello")
 
 
-async def test_a_question_that_never_arrived_is_not_found(bench: Bench) -> None:
+async def test_a_question_that_never_arrived_is_not_found(bench: Bench, agent: Agent) -> None:
     async with bench.agent():
-        agent = Agent(bench.agent_dir / "a2a.sock")
         await last(agent, question("t2"))
         assert await agent.find("!room|$thread", "t3.1") is None
         assert await agent.find("!elsewhere|$thread", "t2.1") is None
 
 
-async def test_a_question_that_arrives_twice_is_asked_once(bench: Bench) -> None:
+async def test_a_question_that_arrives_twice_is_asked_once(bench: Bench, agent: Agent) -> None:
     async with bench.agent():
-        agent = Agent(bench.agent_dir / "a2a.sock")
         await last(agent, question("t4", "only once"))
         with suppress(AgentLost):  # it has ended: there is nothing to follow, and `find` has its answer
             await last(agent, question("t4", "only once"))
         assert sum("only once" in call.prompt for call in bench.provider.calls) == 1
 
 
-async def test_no_agent_at_the_socket_is_a_lost_one(bench: Bench) -> None:
-    agent = Agent(bench.agent_dir / "a2a.sock")
+async def test_no_agent_at_the_socket_is_a_lost_one(bench: Bench, agent: Agent) -> None:
     assert await agent.ready() is None
     with pytest.raises(AgentLost):
         await last(agent, question("t5"))
