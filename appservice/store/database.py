@@ -7,11 +7,13 @@ A unit does SQL and nothing else: it runs from BEGIN to COMMIT in the writer's t
 
 import asyncio
 import logging
+import os
 import sqlite3
 from collections.abc import Awaitable, Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, BinaryIO, Protocol, TypeVar
 
 import aiosqlite
 
@@ -23,7 +25,7 @@ Row = sqlite3.Row
 
 log = logging.getLogger(__name__)
 
-_PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=5000")
+_PRAGMAS = ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "busy_timeout=5000")
 
 
 class Reader(Protocol):
@@ -39,8 +41,13 @@ class Reader(Protocol):
 class Connection:
     """What a unit works with. Its methods are awaited, and are done when they return."""
 
-    def __init__(self, inner: sqlite3.Connection) -> None:
+    def __init__(self, inner: sqlite3.Connection, changed: set[str]) -> None:
         self._inner = inner
+        self._changed = changed
+
+    def changes(self, table: str) -> None:
+        """Whoever writes to a table that is recalled from memory says so."""
+        self._changed.add(table)
 
     async def execute(self, sql: str, parameters: Iterable[Any] = ()) -> sqlite3.Cursor:
         return self._inner.execute(sql, tuple(parameters))
@@ -60,19 +67,22 @@ class _Thread(aiosqlite.Connection):
     """A connection in its thread. The library runs single statements there; a unit goes there whole, because each step
     between the threads costs more than its SQL."""
 
-    async def run(self, function: Callable[[sqlite3.Connection], T]) -> T:
-        result: T = await self._execute(function, self._conn)  # type: ignore[no-untyped-call]
-        return result
+    def run(self, function: Callable[[sqlite3.Connection], T]) -> "asyncio.Future[T]":
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._tx.put_nowait((future, partial(function, self._conn)))
+        return future
 
 
 class Database:
     """Open with `await Database.open(path)`, end with `close`."""
 
-    def __init__(self, writer: _Thread, reader: _Thread) -> None:
+    def __init__(self, writer: _Thread, reader: _Thread, wal: BinaryIO) -> None:
         self._writer = writer
         self._reader = reader
-        self._durable = True
-        self._running: set[asyncio.Task[Any]] = set()
+        self._wal = wal
+        self._flusher = ThreadPoolExecutor(1, thread_name_prefix="flush")
+        self._running: set[asyncio.Future[Any]] = set()
+        self._recalled: dict[str, dict[tuple[Any, ...], Row | None]] = {}
         self._closed = False
 
     @classmethod
@@ -87,58 +97,78 @@ class Database:
             await writer.close()
             raise
         await reader.execute("PRAGMA query_only=ON")
-        return cls(writer, reader)
+        return cls(writer, reader, path.with_name(path.name + "-wal").open("rb"))
 
     async def write(self, unit: Unit[T], *, durable: bool = True) -> T:
         """Run one unit in a transaction and return its result once it is on disk.
 
         Not `durable`: once it is committed. A power cut may take it back, the death of a process cannot, and whatever
-        is committed later is never kept without it. For what begins again from an earlier durable unit.
+        is flushed later is never kept without it. For what begins again from an earlier durable unit.
         """
         if self._closed:
             raise Unavailable(
                 "the store is closed", fix="Opsroom is shutting down; the work goes on at its next start."
             )
-        job = asyncio.create_task(self._writer.run(partial(self._whole, unit, durable)))
+        changed: set[str] = set()
+        job = self._writer.run(partial(_whole, unit, changed))
         self._running.add(job)
-        job.add_done_callback(self._finished)
-        return await asyncio.shield(job)
+        job.add_done_callback(partial(self._finished, changed))
+        result = await asyncio.shield(job)
+        if durable:
+            await self.flush()
+        return result
+
+    async def flush(self) -> None:
+        """Return once all that was committed before is on disk. Raises OSError when the disk cannot keep it."""
+        # What `synchronous=FULL` does within each commit, done beside it: the next unit does not wait for the disk.
+        await asyncio.get_running_loop().run_in_executor(self._flusher, os.fdatasync, self._wal.fileno())
 
     async def read(self, sql: str, parameters: Iterable[Any] = ()) -> list[Row]:
         """Rows of a query, as last committed."""
-        return list(await self._reader.execute_fetchall(sql, tuple(parameters)))
+        return await self._reader.run(lambda reader: reader.execute(sql, tuple(parameters)).fetchall())
 
     async def read_one(self, sql: str, parameters: Iterable[Any] = ()) -> Row | None:
         rows = await self.read(sql, parameters)
         return rows[0] if rows else None
+
+    async def recall(self, table: str, sql: str, parameters: tuple[Any, ...]) -> Row | None:
+        """The first row, from memory while no unit `changes` that table: for what every event asks."""
+        memory, key = self._recalled.setdefault(table, {}), (sql, *parameters)
+        if key not in memory:
+            # A change in between has put another memory in the place of this one: what is stale is not kept.
+            memory[key] = await self.read_one(sql, parameters)
+        return memory[key]
 
     async def close(self) -> None:
         """Wait for the units that run, then close."""
         self._closed = True
         while self._running:
             await asyncio.wait(self._running)
+        await asyncio.to_thread(self._flusher.shutdown)
+        self._wal.close()
         await self._writer.close()
         await self._reader.close()
 
-    def _whole(self, unit: Unit[T], durable: bool, writer: sqlite3.Connection) -> T:
-        """From BEGIN to COMMIT, in the writer's thread."""
-        if durable is not self._durable:
-            writer.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
-            self._durable = durable
-        writer.execute("BEGIN IMMEDIATE")
-        try:
-            result = _straight(unit(Connection(writer)))
-            writer.execute("COMMIT")
-        except BaseException:
-            if writer.in_transaction:  # SQLite itself ends one when the disk is full
-                writer.execute("ROLLBACK")
-            raise
-        return result
-
-    def _finished(self, job: "asyncio.Task[Any]") -> None:
+    def _finished(self, changed: set[str], job: "asyncio.Future[Any]") -> None:
+        """Runs before whoever waits for the unit goes on."""
         self._running.discard(job)
+        for table in changed:
+            self._recalled[table] = {}
         if not job.cancelled() and (error := job.exception()) is not None:
             log.debug("unit failed: %s", error)
+
+
+def _whole(unit: Unit[T], changed: set[str], writer: sqlite3.Connection) -> T:
+    """From BEGIN to COMMIT, in the writer's thread."""
+    writer.execute("BEGIN IMMEDIATE")
+    try:
+        result = _straight(unit(Connection(writer, changed)))
+        writer.execute("COMMIT")
+    except BaseException:
+        if writer.in_transaction:  # SQLite itself ends one when the disk is full
+            writer.execute("ROLLBACK")
+        raise
+    return result
 
 
 def _straight(work: Awaitable[T]) -> T:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from appservice.store.database import Connection, Reader
+from appservice.store.database import Connection, Database, Reader
 
 Purpose = Literal["space", "ops", "worker", "direct"]
 
@@ -19,6 +19,7 @@ class Room:
 
 
 async def put(db: Connection, room: Room) -> None:
+    db.changes("rooms")
     await db.execute(
         "INSERT INTO rooms (room_id, purpose, owner, seen) VALUES (?, ?, ?, ?) ON CONFLICT (room_id)"
         " DO UPDATE SET purpose = excluded.purpose, owner = excluded.owner",
@@ -27,10 +28,12 @@ async def put(db: Connection, room: Room) -> None:
 
 
 async def seen(db: Connection, room_id: str, event_id: str) -> None:
+    db.changes("rooms")
     await db.execute("UPDATE rooms SET seen = ? WHERE room_id = ?", (event_id, room_id))
 
 
 async def remove(db: Connection, room_id: str) -> None:
+    db.changes("rooms")
     await db.execute("DELETE FROM rooms WHERE room_id = ?", (room_id,))
 
 
@@ -39,6 +42,6 @@ async def every(store: Reader) -> list[Room]:
     return [Room(**dict(row)) for row in rows]
 
 
-async def get(store: Reader, room_id: str) -> Room | None:
-    row = await store.read_one("SELECT * FROM rooms WHERE room_id = ?", (room_id,))
+async def get(store: Database, room_id: str) -> Room | None:
+    row = await store.recall("rooms", "SELECT * FROM rooms WHERE room_id = ?", (room_id,))
     return Room(**dict(row)) if row else None

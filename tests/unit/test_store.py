@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 from appservice.errors import Conflict
-from appservice.store import consumers, inbox, objects, outbox, status, turns
+from appservice.store import consumers, inbox, objects, outbox, rooms, status, turns
 from appservice.store.changes import Changes, Key
 from appservice.store.database import Connection, Database
 from appservice.store.objects import Declared
 from appservice.store.outbox import Outgoing
+from appservice.store.rooms import Room
 from appservice.store.status import Condition, Status
 from appservice.store.turns import Turn
 
@@ -61,6 +62,20 @@ async def test_cancelled_callers_leave_no_half_unit(store: Database) -> None:
     )
     assert rows
     assert all(row["c"] == 2 for row in rows)
+
+
+async def test_what_is_recalled_is_as_the_last_unit_left_it(store: Database) -> None:
+    assert await rooms.get(store, "!r") is None
+    await store.write(lambda db: rooms.put(db, Room(room_id="!r", purpose="worker", owner="a")))
+    assert (await rooms.get(store, "!r")) == Room(room_id="!r", purpose="worker", owner="a")
+
+    early = asyncio.create_task(rooms.get(store, "!s"))  # reads while a unit writes it
+    await store.write(lambda db: rooms.put(db, Room(room_id="!s", purpose="ops")))
+    await early
+    assert (await rooms.get(store, "!s")) == Room(room_id="!s", purpose="ops")
+
+    await store.write(lambda db: rooms.remove(db, "!r"))
+    assert await rooms.get(store, "!r") is None
 
 
 async def test_a_failed_unit_changes_nothing(store: Database) -> None:
