@@ -1,11 +1,11 @@
 """Composition root: the only module that knows every part. It opens them in order and closes them in reverse."""
 
 import asyncio
+import gc
 import os
 import signal
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from functools import lru_cache
 from pathlib import Path
 
 import structlog
@@ -49,8 +49,6 @@ from appservice.store.turns import Turn
 from appservice.workspace import publish
 from appservice.workspace.names import prefix
 
-AGENTS_AT_HAND = 1000  # clients of agents, kept between turns; idle ones hold no connection
-
 log = structlog.get_logger()
 
 
@@ -82,6 +80,7 @@ async def control_plane(settings: Settings) -> AsyncIterator[Plane]:
         plane = await _compose(settings, store, stack)
         await _listen(plane, stack)
         await plane.boot()
+        gc.freeze()  # what is here now stays: no collection looks at it again
         yield plane
 
 
@@ -116,9 +115,18 @@ async def _compose(settings: Settings, store: Database, stack: AsyncExitStack) -
     sender = Sender(store, homeserver, on_dead=on_dead)
     stack.push_async_callback(sender.close)
 
-    @lru_cache(maxsize=AGENTS_AT_HAND)
+    agents: dict[str, Agent] = {}
+
     def agent(name: str) -> Agent:
-        return Agent(door(settings, name).socket)
+        if name not in agents:
+            agents[name] = Agent(door(settings, name).socket)
+        return agents[name]
+
+    async def hang_up() -> None:
+        for each in agents.values():
+            await each.close()
+
+    stack.push_async_callback(hang_up)
 
     async def brief(db: Connection, turn: Turn) -> dict[str, object]:
         await waking.wanted(db, turn.agent)

@@ -8,7 +8,7 @@ that one bad event never blocks a room.
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from time import time
@@ -58,13 +58,16 @@ class Dispatcher:
         news = [event for event in raw if not self._is_ours(event["sender"]) or event["type"] == "m.room.member"]
         if not news:
             return
-        fresh = await self._store.write(lambda db: inbox.add(db, news, now=time()))
+        fresh = await self._store.write(lambda db: inbox.add(db, news, now=time()), durable=False)
         if self._held is not None:
             self._held += fresh
-            return
+        else:
+            for event in fresh:
+                if event["event_id"] not in self._resumed:  # `resume` may have read it before we came to this line
+                    self._enqueue(event)
+        await self._store.flush()
         for event in fresh:
-            if event["event_id"] not in self._resumed:  # `resume` may have read it before we came to this line
-                self._enqueue(event)
+            _log(event)
 
     async def resume(self) -> int:
         """Begin to handle: first what an earlier run left, then what came since the start; how many events."""
@@ -123,7 +126,6 @@ class Dispatcher:
                 else:
                     if effect.after:
                         effect.after()
-                    log.info("event handled", type=event.type, sender=event.sender)
                     return
 
     @staticmethod
@@ -131,6 +133,10 @@ class Dispatcher:
         if effect.write:
             await effect.write(db)
         await inbox.finish(db, event.id)
+
+
+def _log(raw: Mapping[str, Any]) -> None:
+    log.info("event received", **{name: raw[name] for name in ("type", "sender", "event_id", "room_id")})
 
 
 logging.getLogger("mau").setLevel(logging.WARNING)

@@ -47,7 +47,7 @@ async def test_one_search_for_an_event_shows_all_it_led_to(stack: Stack) -> None
 
     lines = [json.loads(line) for line in stack.log().splitlines() if question in line]
 
-    assert {"event handled", "turn ended"} <= {line["event"] for line in lines}
+    assert {"event received", "turn ended"} <= {line["event"] for line in lines}
     assert all({"level", "timestamp"} <= line.keys() for line in lines)
     assert answer.raw["org.opsroom.cause"]["root"] == question
 
