@@ -119,7 +119,7 @@ async def _compose(settings: Settings, store: Database, stack: AsyncExitStack) -
 
     def agent(name: str) -> Agent:
         if name not in agents:
-            agents[name] = Agent(door(settings, name).socket)
+            agents[name] = Agent(door(settings, name).socket, silent_s=settings.agents.silent_s)
         return agents[name]
 
     async def hang_up() -> None:
@@ -147,6 +147,7 @@ async def _compose(settings: Settings, store: Database, stack: AsyncExitStack) -
         users=users,
         keys=keys,
         image=default_image(settings),
+        agent=agent,
         place=place,
     )
     engine = Engine(WorkerReconciler(world).reconcile, parallel=settings.parallel)

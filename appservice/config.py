@@ -65,6 +65,7 @@ class AgentSettings(Section):
     cpus: float = Field(1.0, description="cores of one agent")
     pids: int = Field(256, description="processes and threads of one agent")
     awake_s: int = Field(300, description="how long a sleeping agent stays awake after its last turn, in seconds")
+    silent_s: int = Field(60, description="an agent that does not answer for so long is started again, in seconds")
     turn_limit_s: int = Field(900, description="longest turn in seconds")
 
 

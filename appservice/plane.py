@@ -176,6 +176,7 @@ class Plane:
             if event.name:
                 self.engine.refresh(Key("Worker", event.name))
             else:
+                self.runner.excuse()
                 for key in await self._everything():
                     self.engine.wake(key)
 

@@ -6,6 +6,7 @@ side by side.
 What may break, and what then happens:
     control plane dies    the row is still open: the agent's task is found again and followed, or delivered again
     agent dies            delivered again once, marked as a retry; a second loss is told to the asker
+    Docker Engine dies    as if it were the first loss, each time
     homeserver away       edits in between are lost, the last one waits in the outbox
 """
 
@@ -67,6 +68,7 @@ class Running:
     text: str = ""
     lost: bool = False  # the agent broke off: whether it is there again must be asked, not assumed
     heard: bool = True  # the agent has taken the last delivery; one that it has not does not count
+    attempts: int = ATTEMPTS  # it may have
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,6 +147,11 @@ class Runner:
             running.stopped_by = by
             running.quiet = quiet
             running.stop.set()
+
+    def excuse(self) -> None:
+        """Whatever runs agents was away: agents that it took with it are not held against their turns."""
+        for running in self._running.values():
+            running.attempts = running.turn.attempt + ATTEMPTS
 
     async def resume(self) -> int:
         """Take up what an earlier run left; how many turns."""
@@ -242,7 +249,7 @@ class Runner:
             if found is not None:
                 return found
         for _ in range(DELIVERIES):
-            if running.heard and running.turn.attempt >= ATTEMPTS:
+            if running.heard and running.turn.attempt >= running.attempts:
                 break
             try:
                 outcome = await self._deliver(running, live)
@@ -250,7 +257,7 @@ class Runner:
                 running.lost = True
                 log.warning("agent lost", attempt=running.turn.attempt, heard=running.heard)
                 continue
-            if not outcome.again or running.turn.attempt >= ATTEMPTS:
+            if not outcome.again or running.turn.attempt >= running.attempts:
                 return outcome
             log.warning("turn repeated", attempt=running.turn.attempt, error=outcome.error)
             await asyncio.sleep(REPEAT_AFTER_S)

@@ -43,8 +43,6 @@ from appservice.store.status import Condition, Status
 from appservice.workspace import files, publish, skills
 from appservice.workspace.names import CARD, prefix
 
-READY_LIMIT_S = 60.0
-
 log = structlog.get_logger()
 
 
@@ -71,6 +69,7 @@ class World:
     users: Users
     keys: Keys
     image: str
+    agent: Callable[[str], Agent]
     place: Callable[[], Awaitable[Place]]
 
 
@@ -259,8 +258,8 @@ class WorkerReconciler:
         return Done("Ready", f"Answers in its {backend.name} sandbox.")
 
     async def _until_ready(self, sandbox: Sandbox) -> None:
-        agent = Agent(door(self._w.settings, sandbox.name).socket)
-        deadline = time() + READY_LIMIT_S
+        agent, limit_s = self._w.agent(sandbox.name), self._w.settings.agents.silent_s
+        deadline = time() + limit_s
         while await agent.ready() is None:
             have = await self._w.backend.observe(sandbox.name)
             if have.state != "running":
@@ -269,9 +268,10 @@ class WorkerReconciler:
                     fix=f"See why with `!logs {sandbox.name}`; it is started again by itself.",
                 )
             if time() > deadline:
+                await self._w.backend.stop(sandbox.name, grace_s=1.0)
                 raise Unavailable(
-                    f"{sandbox.name} runs but does not answer after {READY_LIMIT_S:.0f} s",
-                    fix=f"See why with `!logs {sandbox.name}`.",
+                    f"{sandbox.name} ran and did not answer for {limit_s} s",
+                    fix=f"See why with `!logs {sandbox.name}`; it is started again by itself.",
                 )
             await asyncio.sleep(0.05)
 

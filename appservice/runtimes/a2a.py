@@ -53,11 +53,15 @@ class Refused(Exception):
 
 
 class Agent:
-    """One agent behind its socket. Close it at the end."""
+    """One agent behind its socket. Close it at the end. While it answers it is asked whether it is still there: one
+    that is silent to that for `silent_s` is lost."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, silent_s: float) -> None:
         self._path = path
+        self._silent_s = silent_s
         self._line: tuple[Socket, aiohttp.ClientSession] | None = None
+        self._streams: set[asyncio.Timeout] = set()
+        self._watch: asyncio.Task[None] | None = None
 
     def socket(self) -> Socket | None:
         """The socket that is there at this moment. Whether somebody listens shows when it is used: asking first would
@@ -68,10 +72,10 @@ class Agent:
             return None
         return Socket(found.st_ino, found.st_mtime_ns) if stat.S_ISSOCK(found.st_mode) else None
 
-    async def ready(self) -> Mapping[str, Any] | None:
+    async def ready(self, within_s: float = READY_S) -> Mapping[str, Any] | None:
         """What the agent says of itself once it takes turns, None before."""
         try:
-            async with asyncio.timeout(READY_S), (await self._session()).get(f"{URL}healthz") as answer:
+            async with asyncio.timeout(within_s), (await self._session()).get(f"{URL}healthz") as answer:
                 facts = await answer.json()
         except (AgentLost, aiohttp.ClientError, OSError, ValueError):
             return None
@@ -110,6 +114,9 @@ class Agent:
 
     async def close(self) -> None:
         """Hang up, on answers that are under way too."""
+        for stream in self._streams:  # closing the session would leave them waiting for ever
+            stream.reschedule(0)
+        self._streams.clear()
         line, self._line = self._line, None
         if line is not None:
             await line[1].close()
@@ -136,6 +143,31 @@ class Agent:
         return self._line[1]
 
     @asynccontextmanager
+    async def _watched(self) -> AsyncIterator[None]:
+        """Raises TimeoutError in the block when somebody hangs up."""
+        if self._watch is None:
+            self._watch = asyncio.create_task(self._hang_up_on_silence(), name=f"watch {self._path}")
+        try:
+            async with asyncio.timeout(None) as stream:
+                self._streams.add(stream)
+                try:
+                    yield
+                finally:
+                    self._streams.discard(stream)
+        finally:
+            if not self._streams and (watch := self._watch) is not None:
+                self._watch = None
+                watch.cancel()
+                await asyncio.gather(watch, return_exceptions=True)
+
+    async def _hang_up_on_silence(self) -> None:
+        third = self._silent_s / 3
+        while True:
+            await asyncio.sleep(third)
+            if await self.ready(third) is None and await self.ready(third) is None:
+                await self.close()
+
+    @asynccontextmanager
     async def _post(
         self, method: str, params: Mapping[str, Any], total_s: float | None = None
     ) -> AsyncIterator[aiohttp.ClientResponse]:
@@ -143,7 +175,7 @@ class Agent:
         body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
         try:
             timeout = aiohttp.ClientTimeout(total=total_s, connect=CONNECT_S)
-            async with (await self._session()).post(URL, json=body, timeout=timeout) as response:
+            async with self._watched(), (await self._session()).post(URL, json=body, timeout=timeout) as response:
                 response.raise_for_status()
                 yield response
         except (aiohttp.ClientError, OSError, ValueError) as error:  # of pydantic too

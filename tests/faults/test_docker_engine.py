@@ -36,7 +36,7 @@ async def test_events_go_on_after_the_engine_was_killed_and_the_gap_is_told(engi
         await backend.close()
 
 
-async def test_a_turn_that_a_killed_engine_takes_away_is_answered_once_when_it_is_back(engine: Engine) -> None:
+async def test_a_turn_that_a_killed_engine_takes_away_twice_is_answered_once_when_it_is_back(engine: Engine) -> None:
     if not await is_current():
         await build_worker_image(progress=print)
     installation = f"t{token_hex(4)}"
@@ -44,14 +44,22 @@ async def test_a_turn_that_a_killed_engine_takes_away_is_answered_once_when_it_i
     await engine.load(default_image(Settings()))
     environment = {"OPSROOM_INSTALLATION": installation, "OPSROOM_AGENTS__DOCKER_HOST": engine.host}
     async with opened("--no-web", "--backend", "docker", **environment) as stack:
+
+        def asked(prompt: str) -> int:
+            return sum(prompt in call.prompt for call in stack.provider.calls)
+
         room = await stack.worker("shipped")
-        stack.provider.when("at sea", Say(words=60, delay=0.1), Say("ashore"))
+        long = Say(words=60, delay=0.1)
+        stack.provider.when("at sea", long, long, Say("ashore"))
         question = await stack.ask(room, "shipped", "at sea")
         await stack.op.answer_to(question, "word2")
 
         await engine.kill()
         later = await stack.ask(room, "shipped", "while it is away")
         assert "Docker Engine does not answer" in (await stack.command("!doctor")).text
+        await engine.start()
+        await stack.provider.until(lambda: asked("at sea") == 2, timeout=faults.PATIENCE_S)
+        await engine.kill()
         await engine.start()
 
         for event in (question, later):

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.timeout(300)
 @pytest.fixture(scope="module")
 async def shaken() -> AsyncIterator[Stack]:
     """A stack of our own, because its parts die."""
-    async with opened() as stack:
+    async with opened(OPSROOM_AGENTS__SILENT_S="15") as stack:
         yield stack
 
 
@@ -132,6 +132,19 @@ async def test_an_agent_killed_twice_over_one_question_says_so_and_goes_on(shake
     [answer] = await settled(shaken, question, "broke off twice")
     assert "!logs unlucky" in answer.text
     await shaken.op.answer_to(await shaken.ask(room, "unlucky", "better now?"), "You said", faults.PATIENCE_S)
+
+
+async def test_an_agent_that_hangs_is_started_again_and_gets_its_turn_once_more(shaken: Stack) -> None:
+    room = await shaken.worker("hung")
+    shaken.provider.when("hang", Say(words=40, delay=0.1), Say("second life"))
+    question = await shaken.ask(room, "hung", "hang")
+    await shaken.op.answer_to(question, "word2")
+
+    for pid in faults.agent_pids(shaken, "hung"):
+        os.kill(pid, signal.SIGSTOP)
+
+    assert [answer.text for answer in await settled(shaken, question, "second life")] == ["second life"]
+    assert faults.attempts(shaken, question) == 2
 
 
 async def test_an_agent_that_is_stopped_in_its_tracks_can_be_ended_and_answers_when_it_goes_on(shaken: Stack) -> None:
