@@ -11,7 +11,7 @@ from appservice.homeserver.avatar import emblem
 from appservice.homeserver.client import Homeserver
 from appservice.homeserver.sender import Sender
 from appservice.paths import shipped
-from appservice.rooms import desired
+from appservice.rooms import desired, live
 from appservice.store import rooms
 from appservice.store.database import Connection, Database
 from appservice.store.outbox import Outgoing
@@ -33,17 +33,13 @@ async def ensure_bot(homeserver: Homeserver) -> None:
 
 
 async def ensure_rooms(store: Database, homeserver: Homeserver, settings: Settings) -> tuple[str, str]:
-    """(space, ops room). Their members and levels are the operators' own business
-    once they exist."""
+    """(space, ops room). Their members and levels are the operators' own business once they are made."""
     operators = frozenset({settings.operator_id})
     prefix = settings.alias_prefix
     picture = str((await homeserver.profile(homeserver.bot)).get("avatar_url") or "")
     space = await _ensure(homeserver, desired.space(alias_prefix=prefix, operators=operators, avatar=picture))
     room = desired.ops_room(alias_prefix=prefix, operators=operators, parent=space, avatar=picture)
     ops_room = await _ensure(homeserver, room)
-    if await homeserver.state_event(space, "m.space.child", ops_room) is None:
-        link = desired.space_link(settings.server_name)
-        await homeserver.put_state(space, "m.space.child", link | {"suggested": True}, ops_room)
 
     async def unit(db: Connection) -> None:
         await rooms.put(db, Room(room_id=space, purpose="space"))
@@ -55,10 +51,10 @@ async def ensure_rooms(store: Database, homeserver: Homeserver, settings: Settin
 
 async def _ensure(homeserver: Homeserver, room: desired.DesiredRoom) -> str:
     found = await homeserver.resolve(f"#{room.alias}:{homeserver.server_name}")
-    if found is not None:
+    if found is not None and live.is_complete(room, await homeserver.state(found)):
         return found
-    body = desired.creation(room, server_name=homeserver.server_name)
-    return await homeserver.create_room(body | {"invite": sorted(room.members)})
+    made, _ = await live.ensure(homeserver, room)
+    return made
 
 
 async def greet(homeserver: Homeserver, sender: Sender, ops_room: str, checks: Sequence[Health]) -> str:

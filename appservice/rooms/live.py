@@ -49,6 +49,11 @@ async def ensure(calls: RoomCalls, room: DesiredRoom, *, agents: frozenset[str] 
     return room_id, sent
 
 
+def is_complete(room: DesiredRoom, state: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether its making came to its end, the invitations; what was changed since then does not matter."""
+    return all(_membership(state, member) for member in room.members)
+
+
 async def dissolve(calls: RoomCalls, room: DesiredRoom, *, agents: frozenset[str]) -> None:
     """End a room whose owner is gone: alias and space link dropped, a tombstone, ours leave. What was said stays
     readable for the people in it."""

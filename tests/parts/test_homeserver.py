@@ -16,8 +16,9 @@ from appservice.homeserver.client import Homeserver
 from appservice.homeserver.gaps import Gaps
 from appservice.homeserver.live import Live, Pace
 from appservice.homeserver.sender import Sender
+from appservice.ops import welcome
 from appservice.rooms import desired, live
-from appservice.store import inbox, outbox
+from appservice.store import inbox, outbox, rooms
 from appservice.store.database import Database
 from appservice.store.outbox import Outgoing
 from tests.support.children import free_port
@@ -192,6 +193,40 @@ async def test_a_room_that_was_only_half_made_is_made_again(bed: Bed) -> None:
     assert await bed.homeserver.resolve(f"#opsroom-worker-half:{SERVER_NAME}") == made
     assert set(await bed.homeserver.members(made)) == {BOT, agent}
     assert await live.ensure(bed.homeserver, room, agents=frozenset({agent})) == (made, False)
+
+
+@pytest.mark.parametrize("broke_off", ["before its name", "before the bot was in it"])
+async def test_an_ops_room_that_was_only_half_made_is_finished(bed: Bed, store: Database, broke_off: str) -> None:
+    prefix = f"opsroom-half{secrets.token_hex(3)}-"
+    settings = Settings(
+        homeserver=HomeserverSettings(server_name=SERVER_NAME), alias_prefix=prefix, operator=f"@op:{SERVER_NAME}"
+    )
+    for alias in ("space", "ops"):
+        half = await bed.homeserver.create_room({"preset": "private_chat", "room_alias_name": prefix + alias})
+        if broke_off == "before the bot was in it":
+            await bed.homeserver.leave(half, user=BOT)
+
+    made = await welcome.ensure_rooms(store, bed.homeserver, settings)
+
+    for room, name in zip(made, ("Opsroom", "Ops room"), strict=True):
+        state = {(event["type"], event["state_key"]): event["content"] for event in await bed.homeserver.state(room)}
+        assert state["m.room.name", ""] == {"name": name}
+        assert state["m.room.power_levels", ""]["users"] == {settings.operator_id: 100}
+        assert state["m.room.member", settings.operator_id]["membership"] == "invite"
+    assert await bed.homeserver.state_event(made[0], "m.space.child", made[1])
+    assert await welcome.ensure_rooms(store, bed.homeserver, settings) == made
+
+
+async def test_an_ops_room_that_its_operators_have_changed_is_left_as_it_is(bed: Bed, store: Database) -> None:
+    prefix, settings_of = f"opsroom-own{secrets.token_hex(3)}-", HomeserverSettings(server_name=SERVER_NAME)
+    settings = Settings(homeserver=settings_of, alias_prefix=prefix, operator=f"@op:{SERVER_NAME}")
+    made = await welcome.ensure_rooms(store, bed.homeserver, settings)
+    await bed.homeserver.put_state(made[1], "m.room.name", {"name": "Our room"})
+
+    await store.write(lambda db: rooms.remove(db, made[1]))  # as after the loss of the database
+    assert await welcome.ensure_rooms(store, bed.homeserver, settings) == made
+
+    assert await bed.homeserver.state_event(made[1], "m.room.name") == {"name": "Our room"}
 
 
 async def test_a_gap_is_closed_to_its_beginning_though_newer_events_have_come_already(
