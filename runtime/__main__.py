@@ -14,6 +14,9 @@ from runtime.settings import Settings
 
 PUSH_S = 2.0
 
+# httpx as a command, which httpx can do without: 6 MB of terminal colours.
+sys.modules["httpx._main"] = None  # type: ignore[assignment]  # None is how Python spells "not to be had"
+
 
 def listen(path: Path) -> socket.socket:
     """The agent's socket, taken over from an earlier run; open to whom its folder is open."""
