@@ -185,6 +185,8 @@ async def _compose(settings: Settings, store: Database, stack: AsyncExitStack) -
         stop_turn=runner.stop,
         checks=checks.run,
         managed=lambda name: publish.managed(stored, prefix(name)),
+        explain=lambda user, agent, room: router.explain(user, agent, room),
+        resolve=homeserver.resolve,
     )
     ops = OpsRoom(
         store=store,

@@ -12,13 +12,15 @@ import structlog
 
 from appservice.conversations.runner import Runner
 from appservice.homeserver import content, events
-from appservice.homeserver.client import ERRORS, Homeserver, is_gone
+from appservice.homeserver.client import ERRORS, Homeserver, is_gone, localpart
 from appservice.homeserver.dispatch import Effect
 from appservice.homeserver.events import Event
 from appservice.homeserver.members import Members, Operators, short
 from appservice.homeserver.sender import Sender
-from appservice.policy.triggers import Asker, may_trigger
-from appservice.store import rooms, turns
+from appservice.policy.triggers import Asker, Decision, Place, may_trigger
+from appservice.resources.worker import ChannelPolicy
+from appservice.store import objects, rooms, turns
+from appservice.store.changes import Key
 from appservice.store.database import Database
 from appservice.store.outbox import Outgoing
 from appservice.store.rooms import Room
@@ -27,6 +29,7 @@ from appservice.store.turns import Turn
 STOP_KEY = "🛑"
 STOP_WORD = "!stop"
 POLITE_EVERY_S = 3600.0
+DIRECT = "dm"
 
 log = structlog.get_logger()
 
@@ -96,7 +99,7 @@ class Router:
     async def _message(self, event: Event, room: Room | None) -> Effect | None:
         if event.msgtype not in ("m.text", "m.emote", "m.file", "m.image") or self._names.is_ours(event.sender):
             return None
-        members = await self._members_of(event, room)
+        members = await self._members_in(event.room_id, room)
         if event.body.strip().lower() == STOP_WORD:
             return await self._stop_word(event)
         asked = sorted(self._asked(event, room, members))
@@ -106,7 +109,8 @@ class Router:
                 return end
         if not asked:
             return None
-        allowed = [agent for agent in asked if await self._may(event, agent)]
+        place = self._place(event.sender, room, members)
+        allowed = [agent for agent in asked if await self._may(event, agent, place)]
         if not allowed:
             return None
         return self._runner.accept([self._turn(event, agent) for agent in allowed])
@@ -114,10 +118,16 @@ class Router:
     def _asked(self, event: Event, room: Room | None, members: Mapping[str, str]) -> set[str]:
         """Agents this message is for: those it mentions; in a direct room the one who is there."""
         agents = {user: agent for user in members if (agent := self._names.agent(user))}
-        others = set(members) - set(agents) - {self._names.bot, event.sender}
-        if room is not None and room.purpose == "direct" and len(agents) == 1 and not others:
+        if self._place(event.sender, room, members) == "direct":
             return set(agents.values())
         return {agents[user] for user in events.mentions(event.content, members) if user in agents}
+
+    def _place(self, user: str, room: Room | None, members: Mapping[str, str]) -> Place:
+        """Direct: somebody alone with an agent, in a room of their own."""
+        agents = {member for member in members if self._names.agent(member)}
+        others = set(members) - agents - {self._names.bot, user}
+        alone = room is not None and room.purpose == "direct" and len(agents) == 1 and not others
+        return "direct" if alone else "group"
 
     async def _going_on(self, event: Event, members: Mapping[str, str]) -> tuple[list[str], Effect | None]:
         """In a thread that one agent answers in, who began it goes on without a mention; a mention of somebody else,
@@ -130,17 +140,40 @@ class Router:
             return agents, None
         return [], Effect(write=lambda db: turns.share(db, event.thread))
 
-    async def _may(self, event: Event, agent: str) -> bool:
-        decision = may_trigger(await self._asker(event.sender, agent), agent)
+    async def decide(self, user: str, agent: str, place: Place) -> Decision:
+        """May this person ask this agent in such a room?"""
+        stored = await objects.recall(self._store, Key("Worker", agent))
+        declared = stored.document["spec"].get("channelPolicy", {}) if stored else {}
+        return may_trigger(await self._asker(user, agent), agent, place, ChannelPolicy.model_validate(declared))
+
+    async def explain(self, user: str, agent: str, room_id: str) -> Decision:
+        """As `decide`, for a room that somebody names: its id, `dm`, or '' for any with others in it."""
+        if room_id in ("", DIRECT):
+            return await self.decide(user, agent, "direct" if room_id else "group")
+        room = await rooms.get(self._store, room_id)
+        members = await self._members_in(room_id, room)
+        if self._names.user(agent) not in members:
+            reason = f"{agent} is not in that room: nothing said there reaches it."
+            return Decision(verdict="deny", rule="not a member", reason=reason)
+        return await self.decide(user, agent, self._place(user, room, members))
+
+    async def _may(self, event: Event, agent: str, place: Place) -> bool:
+        decision = await self.decide(event.sender, agent, place)
         if not decision.allowed:
             log.info("trigger denied", sender=event.sender, agent=agent, rule=decision.rule)
             await self._say_once(event, decision.reason, user=self._names.user(agent))
         return decision.allowed
 
     async def _asker(self, user: str, agent: str) -> Asker:
+        name = localpart(user) if user.endswith(f":{self._names.server_name}") else ""
         if user in await self._operators.last_known():
-            return Asker(user=user, is_operator=True)
-        return Asker(user=user, in_agents_room=await self._in_agents_room(user, agent))
+            return Asker(user=user, localpart=name, is_operator=True)
+        return Asker(
+            user=user,
+            localpart=name,
+            is_agent=self._names.is_ours(user),
+            in_agents_room=await self._in_agents_room(user, agent),
+        )
 
     async def _in_agents_room(self, user: str, agent: str) -> bool:
         for room in await rooms.every(self._store):
@@ -218,7 +251,7 @@ class Router:
     async def _invited(self, event: Event, agent: str) -> Effect | None:
         """A person asks an agent into a room of their own: those who may ask it get it, others a polite no."""
         user = self._names.user(agent)
-        if not may_trigger(await self._asker(event.sender, agent), agent).allowed:
+        if not (await self.decide(event.sender, agent, "direct")).allowed:
             await self._homeserver.leave(event.room_id, user=user)
             log.info("invitation declined", agent=agent, sender=event.sender)
             return None
@@ -235,10 +268,10 @@ class Router:
 
     # -- small --------------------------------------------------------------------------------------------------
 
-    async def _members_of(self, event: Event, room: Room | None) -> Mapping[str, str]:
+    async def _members_in(self, room_id: str, room: Room | None) -> Mapping[str, str]:
         user = room.owner if room is not None and room.purpose == "direct" else ""
         try:
-            return await self._members.of(event.room_id, user=user)
+            return await self._members.of(room_id, user=user)
         except ERRORS as error:
             if not is_gone(error):
                 raise

@@ -1,6 +1,6 @@
 """The command table: one entry a verb, from which the parser, the help and the documentation are made."""
 
-from argparse import SUPPRESS
+from argparse import REMAINDER, SUPPRESS
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -84,6 +84,18 @@ _ALL = (
         examples=("!describe worker/alice",),
         arguments=(_object(), _NAME),
         aliases=("desc", "show"),
+    ),
+    Command(
+        name="explain",
+        summary="may this person ask this agent, and which rule says so",
+        detail="Without a room: in a room with others. `in dm`: alone with the agent.",
+        examples=(
+            "!explain @bob -> alice",
+            "!explain @bob:example.org -> alice in #lounge",
+            "!explain @bob -> alice in dm",
+        ),
+        arguments=(Argument(("words",), {"metavar": "@USER -> AGENT [in #ROOM]", "nargs": REMAINDER}),),
+        aliases=("why",),
     ),
     Command(
         name="logs",

@@ -6,6 +6,8 @@ from datetime import UTC, datetime
 from appservice.errors import OpsroomError, Problem
 from appservice.health import Health
 from appservice.ops.commands import COMMANDS, Command
+from appservice.ops.grammar import Asks
+from appservice.policy.triggers import Decision
 from appservice.store.objects import Stored
 from appservice.store.outbox import Outgoing
 from appservice.store.status import Condition, Status
@@ -217,3 +219,12 @@ def overview(
     counts += f", {waiting} event{'s' * (waiting != 1)} waiting." if waiting else "."
     lines += ["", counts, "", f"*Sandbox: {backend}*"]
     return "\n".join(lines)
+
+
+def decision(asked: Asks, found: Decision, source: str) -> str:
+    """The verdict, the rule, and where it stands."""
+    where = {"": "in a room with others", "dm": "alone with it"}.get(asked.room, f"in {asked.room}")
+    verdict = "may" if found.allowed else "may not"
+    rule = f"Rule: {found.rule}" + (f" ({source})" if source else "")
+    text = f"**{found.verdict.upper()}** {asked.user} {verdict} ask {asked.agent} {where}.\n\n{rule}."
+    return text if found.allowed else f"{text} What they are told: “{found.reason}”"

@@ -19,9 +19,11 @@ from appservice.ops import grammar, render
 from appservice.ops.answer import Answer
 from appservice.ops.describe import describe
 from appservice.ops.uploads import Uploads
+from appservice.policy.triggers import Decision
 from appservice.resources import registry
 from appservice.resources.document import Document
 from appservice.resources.printing import to_yaml
+from appservice.resources.source import FieldPath
 from appservice.resources.suggest import nearest
 from appservice.resources.worker import WorkerSpec
 from appservice.storage.protocol import Objects
@@ -45,7 +47,8 @@ Progress = Callable[[str], None]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hands:
     """What verbs work with. `wake` a key's reconciliation at once, `stop_turn` by id and name, `checks` for the
-    doctor, `managed` the paths in an agent's prefix that are not its own work."""
+    doctor, `managed` the paths in an agent's prefix that are not its own work, `explain` who may ask whom in which
+    room, `resolve` an alias to a room's id."""
 
     settings: Settings
     store: Database
@@ -56,6 +59,8 @@ class Hands:
     stop_turn: Callable[[str, str], None]
     checks: Callable[[], Awaitable[Sequence[Health]]]
     managed: Callable[[str], Awaitable[frozenset[str]]]
+    explain: Callable[[str, str, str], Awaitable[Decision]]
+    resolve: Callable[[str], Awaitable[str | None]]
 
 
 class Verbs:
@@ -67,6 +72,7 @@ class Verbs:
             "status": self._status,
             "get": self._get,
             "describe": self._describe,
+            "explain": self._explain,
             "logs": self._logs,
             "restart": self._restart,
             "stop": self._stop,
@@ -125,6 +131,20 @@ class Verbs:
     async def _describe(self, _event: Event, given: argparse.Namespace, _progress: Progress) -> Answer:
         stored = await self._stored(Key(*_reference(given.object, given.name)))
         return Answer(text=await describe(self._h.store, stored, now=time()))
+
+    async def _explain(self, _event: Event, given: argparse.Namespace, _progress: Progress) -> Answer:
+        asked = grammar.asks(given.words, server_name=self._h.settings.server_name)
+        stored = await self._stored(Key(*_reference(asked.agent)))
+        decision = await self._h.explain(asked.user, stored.name, await self._room(asked.room))
+        return Answer(text=render.decision(asked, decision, _source(stored, decision.field)))
+
+    async def _room(self, word: str) -> str:
+        if not word.startswith("#"):
+            return word
+        found = await self._h.resolve(word)
+        if found is None:
+            raise NotFound(f"there is no room {word} on this homeserver", fix="Write its `#alias:server` or its `!id`.")
+        return found
 
     async def _logs(self, _event: Event, given: argparse.Namespace, _progress: Progress) -> Answer:
         stored = await self._stored(Key(*_reference(given.object)))
@@ -298,6 +318,15 @@ def _reference(text: str, name: str = "") -> tuple[str, str]:
     if word.lower() in _KINDS_TO_COME:
         raise Invalid(f"`{word}` is a kind that is not supported yet.", fix="`!get workers` lists what there is.")
     return "Worker", text.removeprefix("@").split(":")[0]
+
+
+def _source(stored: Stored, field: FieldPath) -> str:
+    """Where a rule stands: line and text of what was declared."""
+    if not field:
+        return ""
+    [document] = registry.parse(stored.text.encode(), source=str(stored.key))
+    line = document.tree.mark(field).line
+    return f"`{stored.key}`, line {line}: `{stored.text.splitlines()[line - 1].strip()}`"
 
 
 def _check_skills(documents: Sequence[Document]) -> None:

@@ -168,7 +168,6 @@ PENDING: Final = {
     "mcpServers": "The agent cannot use these MCP servers yet.",
     "package": "The package is not fetched yet.",
     "expose": "No port is published yet.",
-    "channelPolicy": "The lists are not consulted yet.",
     "labels": "The container does not carry these labels yet.",
     "accessEntries": "The agent gets its usual access and nothing else yet.",
 }

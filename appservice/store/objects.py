@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from appservice.store.changes import Key
-from appservice.store.database import Connection, Reader, Row
+from appservice.store.database import Connection, Database, Reader, Row
 
 FINALIZER = "opsroom/cleanup"
 
@@ -51,6 +51,12 @@ async def get(store: Reader, key: Key) -> Stored | None:
     return _stored(row) if row else None
 
 
+async def recall(store: Database, key: Key) -> Stored | None:
+    """As `get`, from memory: for what every question asks."""
+    row = await store.recall("resources", "SELECT * FROM resources WHERE kind = ? AND name = ?", key)
+    return _stored(row) if row else None
+
+
 async def every(store: Reader, kind: str | None = None) -> list[Stored]:
     if kind is None:
         rows = await store.read("SELECT * FROM resources ORDER BY kind, name")
@@ -64,6 +70,7 @@ async def declare(db: Connection, wanted: Declared, *, author: str, cause: str, 
 
     An object that is being deleted comes back to life: its teardown stops where it is and is built up again.
     """
+    db.changes("resources")
     document = json.dumps(wanted.document, sort_keys=True, ensure_ascii=False)
     row = await _row(db, Key(wanted.kind, wanted.name))
     if row is None:
@@ -88,6 +95,7 @@ async def declare(db: Connection, wanted: Declared, *, author: str, cause: str, 
 
 async def begin_delete(db: Connection, key: Key, *, author: str, cause: str, now: float) -> bool:
     """Mark an object as unwanted; False when there is none. It goes once its finalizers are done."""
+    db.changes("resources")
     row = await _row(db, key)
     if row is None:
         return False
@@ -103,16 +111,19 @@ async def begin_delete(db: Connection, key: Key, *, author: str, cause: str, now
 
 
 async def mark_restart(db: Connection, key: Key, mark: str) -> bool:
+    db.changes("resources")
     cursor = await db.execute("UPDATE resources SET restart = ? WHERE kind = ? AND name = ?", (mark, *key))
     return bool(cursor.rowcount)
 
 
 async def add_finalizer(db: Connection, key: Key) -> None:
+    db.changes("resources")
     await db.execute("UPDATE resources SET finalizers = ? WHERE kind = ? AND name = ?", (json.dumps([FINALIZER]), *key))
 
 
 async def forget(db: Connection, key: Key) -> None:
     """Remove an object whose teardown is complete, with all that was known of it; its revisions stay."""
+    db.changes("resources")
     cursor = await db.execute("DELETE FROM resources WHERE kind = ? AND name = ? AND deleting = 1", key)
     if cursor.rowcount:
         await db.execute("DELETE FROM status WHERE kind = ? AND name = ?", key)

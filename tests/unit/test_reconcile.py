@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 
 from appservice.backends.protocol import Observed
 from appservice.errors import Unavailable
-from appservice.policy.triggers import Asker, may_trigger
 from appservice.reconcile.engine import Engine
 from appservice.reconcile.steps import Step, Want, sandbox_steps, wanted
 from appservice.rooms import desired, live
@@ -168,11 +167,3 @@ def test_drift_of_name_and_levels_is_seen() -> None:
     ]
 
     assert [kind for kind, _ in live.differences(ROOM, state)] == ["m.room.name", "m.room.power_levels"]
-
-
-def test_operators_and_people_of_the_agents_room_may_ask_and_nobody_else() -> None:
-    assert may_trigger(Asker(user="@a:hs", is_operator=True), "alice").allowed
-    assert may_trigger(Asker(user="@a:hs", in_agents_room=True), "alice").allowed
-    denied = may_trigger(Asker(user="@a:hs"), "alice")
-    assert not denied.allowed
-    assert "operator" in denied.reason

@@ -134,7 +134,7 @@ def test_a_misspelt_required_field_is_one_problem() -> None:
         ("  expose: []\n  channelPolicy: {}\n  labels: {}\n", ()),
         ("  runtime: openclaw\n", ("runtime",)),
         ("  mcpServers: [a]\n  package: a.zip\n", ("mcpServers", "package")),
-        ("  expose: [{port: 1}]\n  channelPolicy: {dmDenyExtra: [a]}\n", ("expose", "channelPolicy")),
+        ("  expose: [{port: 1}]\n  channelPolicy: {dmDenyExtra: [a]}\n", ("expose",)),
         ("  labels: {a: b}\n  accessEntries: [{service: ai-gateway}]\n", ("labels", "accessEntries")),
     ],
 )
