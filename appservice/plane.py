@@ -175,8 +175,9 @@ class Plane:
         async for event in self.backend.events():
             if event.name:
                 self.engine.refresh(Key("Worker", event.name))
-            else:
-                self.runner.excuse()
+                continue
+            self.runner.excuse()
+            if event.action == "resync":
                 for key in await self._everything():
                     self.engine.wake(key)
 

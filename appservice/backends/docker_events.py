@@ -11,12 +11,12 @@ import requests
 import urllib3
 from docker.errors import DockerException
 
-from appservice.backends.events import RESYNC, EventQueue
+from appservice.backends.events import GAP, RESYNC, EventQueue
 from appservice.backends.protocol import BackendEvent
 
 _ACTIONS = ("start", "die", "oom", "destroy")
 _FIRST_WAIT_S = 0.2
-_LONGEST_WAIT_S = 5.0
+_LONGEST_WAIT_S = 1.0
 _JOIN_S = 5.0
 _BROKEN = (DockerException, requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError)
 
@@ -54,14 +54,17 @@ class EventThread:
     def _run(self) -> None:
         wait_s = _FIRST_WAIT_S
         while not self._closing.is_set():
+            heard = False
             with suppress(*_BROKEN):
                 client = self._connect()
                 try:
                     for event in self._listen(client):
-                        wait_s = _FIRST_WAIT_S
+                        heard, wait_s = True, _FIRST_WAIT_S
                         self._offer(event)
                 finally:
                     client.close()
+            if heard and not self._closing.is_set():
+                self._offer(GAP)
             self._closing.wait(wait_s)
             wait_s = min(wait_s * 2, _LONGEST_WAIT_S)
 

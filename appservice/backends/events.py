@@ -5,6 +5,7 @@ import asyncio
 from appservice.backends.protocol import BackendEvent
 
 RESYNC = BackendEvent(name="", action="resync")
+GAP = BackendEvent(name="", action="gap")
 _LENGTH = 1000
 
 

@@ -76,8 +76,8 @@ class Observed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackendEvent:
-    """Something happened to a sandbox. `action`: start, die, oom, destroy; or `resync` with name '' after a gap
-    in the event stream: everything has to be looked at again."""
+    """Something happened to a sandbox. `action`: start, die, oom, destroy. With name '': `gap` when what runs sandboxes
+    is away (agents may be lost with it), `resync` once events come again and everything has to be looked at."""
 
     name: str
     action: str
@@ -115,6 +115,7 @@ class Backend(Protocol):
         """The last lines of what the agent wrote to stdout and stderr, oldest first."""
 
     def events(self) -> AsyncIterator[BackendEvent]:
-        """Endless. Reconnects by itself, with a `resync` event after each gap. Closed by cancelling the consumer."""
+        """Endless. Reconnects by itself, with a `gap` event when it must and a `resync` once it has. Closed by
+        cancelling the consumer."""
 
     async def close(self) -> None: ...

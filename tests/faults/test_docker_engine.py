@@ -29,7 +29,7 @@ async def test_events_go_on_after_the_engine_was_killed_and_the_gap_is_told(engi
         assert (away.level, away.detail) == ("fail", "Docker Engine does not answer.")
         assert away.fix
         await engine.start()
-        await events.until(("", "resync"), ("", "resync"))
+        await events.until(("", "resync"), ("", "gap"), ("", "resync"))
         assert (await backend.healthy()).level == "ok"
     finally:
         await events.close()
