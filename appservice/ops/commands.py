@@ -64,7 +64,32 @@ _ALL = (
         summary="make what a YAML document declares",
         detail="Upload a `.yaml` file, put a fenced block under the command, or reply `!apply` to either. An upload"
         " without a word is applied too. All documents are checked first; nothing is applied if one is wrong.",
-        examples=("!apply", "!apply\n```yaml\nkind: Worker\n…\n```"),
+        examples=("!apply", "!apply\n```yaml\nkind: Worker\n…\n```", "!apply --dry-run"),
+        arguments=(Argument(("--dry-run",), {"action": "store_true"}),),
+        group="change",
+    ),
+    Command(
+        name="plan",
+        summary="what an apply would do, field by field; nothing is changed",
+        detail="As a reply to an upload, or with a fenced block under it, like `!apply`.",
+        examples=("!plan", "!plan\n```yaml\nkind: Worker\n…\n```"),
+        aliases=("diff",),
+    ),
+    Command(
+        name="history",
+        summary="who changed an object, when, and what",
+        examples=("!history worker/alice",),
+        arguments=(_object(), _NAME),
+    ),
+    Command(
+        name="rollback",
+        summary="declare an object again as it was in an earlier revision",
+        detail="Without a number: as before the last change. A deleted one comes back, with the files that were kept.",
+        examples=("!rollback worker/alice", "!rollback worker/alice 17"),
+        arguments=(
+            _object(),
+            Argument(("revision",), {"metavar": "REVISION", "nargs": "?", "type": int, "default": 0}),
+        ),
         group="change",
     ),
     Command(

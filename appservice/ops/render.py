@@ -5,10 +5,12 @@ from datetime import UTC, datetime
 
 from appservice.errors import OpsroomError, Problem
 from appservice.health import Health
+from appservice.homeserver.members import short
 from appservice.ops.commands import COMMANDS, Command
 from appservice.ops.grammar import Asks
 from appservice.policy.triggers import Decision
-from appservice.store.objects import Stored
+from appservice.store.changes import Key
+from appservice.store.objects import Revision, Stored
 from appservice.store.outbox import Outgoing
 from appservice.store.status import Condition, Status
 
@@ -228,3 +230,13 @@ def decision(asked: Asks, found: Decision, source: str) -> str:
     rule = f"Rule: {found.rule}" + (f" ({source})" if source else "")
     text = f"**{found.verdict.upper()}** {asked.user} {verdict} ask {asked.agent} {where}.\n\n{rule}."
     return text if found.allowed else f"{text} What they are told: “{found.reason}”"
+
+
+def history(key: Key, found: Sequence[tuple[Revision, Sequence[str]]], *, now: float) -> str:
+    """Newest first, each with the fields that it changed."""
+    lines = [
+        f"- **{one.revision}** {one.action} by {short(one.author)}, {when(one.at, now)}"
+        + (f": {', '.join(f'`{field}`' for field in fields)}" if fields else "")
+        for one, fields in found
+    ]
+    return "\n".join([f"**{key}**", "", *lines, "", f"Go back with `!rollback {key} REVISION`."])

@@ -15,7 +15,7 @@ from appservice.errors import Invalid, NotFound, OpsroomError
 from appservice.health import Health
 from appservice.homeserver.events import Event
 from appservice.homeserver.members import short
-from appservice.ops import grammar, render
+from appservice.ops import grammar, plan, render
 from appservice.ops.answer import Answer
 from appservice.ops.describe import describe
 from appservice.ops.uploads import Uploads
@@ -30,7 +30,7 @@ from appservice.storage.protocol import Objects
 from appservice.store import commands, inbox, meta, objects, outbox, status, turns
 from appservice.store.changes import Changes, Key
 from appservice.store.database import Connection, Database
-from appservice.store.objects import Declared, Stored
+from appservice.store.objects import Declared, Revision, Stored
 from appservice.store.status import Status
 from appservice.workspace import skills
 from appservice.workspace.names import prefix
@@ -38,6 +38,7 @@ from appservice.workspace.names import prefix
 WAIT_S = 120.0
 NEWS_S = 86_400.0  # a dead letter is something to look at for a day
 OWN_FOLDER = ".opsroom/"
+HISTORY = 50  # revisions that a command looks back
 
 _KINDS_TO_COME = frozenset(word for kind in registry.NOT_YET for word in (kind.lower(), f"{kind.lower()}s"))
 
@@ -80,6 +81,9 @@ class Verbs:
             "doctor": self._doctor,
             "version": self._version,
             "apply": self._apply,
+            "plan": self._plan,
+            "history": self._history,
+            "rollback": self._rollback,
         }
 
     async def run(self, text: str, event: Event, progress: Progress) -> Answer:
@@ -146,6 +150,13 @@ class Verbs:
             raise NotFound(f"there is no room {word} on this homeserver", fix="Write its `#alias:server` or its `!id`.")
         return found
 
+    async def _history(self, _event: Event, given: argparse.Namespace, _progress: Progress) -> Answer:
+        key = Key(*_reference(given.object, given.name))
+        found = await objects.history(self._h.store, key, HISTORY)
+        if not found:
+            await self._stored(key)  # says what there is instead
+        return Answer(text=render.history(key, plan.with_fields(found), now=time()))
+
     async def _logs(self, _event: Event, given: argparse.Namespace, _progress: Progress) -> Answer:
         stored = await self._stored(Key(*_reference(given.object)))
         lines = max(1, min(given.lines, 5_000))
@@ -160,18 +171,36 @@ class Verbs:
 
     # -- changing -----------------------------------------------------------------------------------------------
 
-    async def _apply(self, event: Event, _given: argparse.Namespace, progress: Progress) -> Answer:
-        outcome = await self._outcome(event)
-        if outcome is None:
+    async def _apply(self, event: Event, given: argparse.Namespace, progress: Progress) -> Answer:
+        if given.dry_run:
+            return await self._plan(event, given, progress)
+        if await self._outcome(event) is None:
             data, source = await self._uploads.find(event)
             try:
-                documents = registry.parse(data, source=source)
-                _check_skills(documents)
+                documents = _checked(data, source)
             except OpsroomError as error:
                 return Answer(text=render.problems(error, source=source), ok=False)
-            outcome = await self._h.store.write(lambda db: self._declare(db, event, documents))
-            self._wake_all(outcome)
-        return await self._settle(outcome, progress)
+            await self._accept(event, documents)
+        return await self._settle(await self._outcome(event) or {}, progress)
+
+    async def _plan(self, event: Event, _given: argparse.Namespace, _progress: Progress) -> Answer:
+        data, source = await self._uploads.find(event)
+        try:
+            documents = _checked(data, source)
+        except OpsroomError as error:
+            return Answer(text=render.problems(error, source=source), ok=False)
+        known = {stored.key: stored for stored in await objects.every(self._h.store)}
+        return Answer(text=plan.told(plan.plan(documents, known)))
+
+    async def _rollback(self, event: Event, given: argparse.Namespace, progress: Progress) -> Answer:
+        key = Key(*_reference(given.object))
+        if await self._outcome(event) is None:
+            earlier = _earlier(key, await objects.history(self._h.store, key, HISTORY), given.revision)
+            await self._accept(event, _checked(earlier.text.encode(), f"revision {earlier.revision}"))
+        return await self._settle(await self._outcome(event) or {}, progress)
+
+    async def _accept(self, event: Event, documents: Sequence[Document]) -> None:
+        self._wake_all(await self._h.store.write(lambda db: self._declare(db, event, documents)))
 
     async def _declare(self, db: Connection, event: Event, documents: Sequence[Document]) -> dict[str, Any]:
         results = []
@@ -329,11 +358,27 @@ def _source(stored: Stored, field: FieldPath) -> str:
     return f"`{stored.key}`, line {line}: `{stored.text.splitlines()[line - 1].strip()}`"
 
 
-def _check_skills(documents: Sequence[Document]) -> None:
-    """Skills must exist; known only outside of the pure part that reads documents."""
+def _checked(data: bytes, source: str) -> tuple[Document, ...]:
+    """Read documents. That skills exist is known only outside of the pure part that reads them."""
+    documents = registry.parse(data, source=source)
     for document in documents:
         if isinstance(document.spec, WorkerSpec):
             skills.chosen(document.spec.skills)
+    return documents
+
+
+def _earlier(key: Key, found: Sequence[Revision], number: int) -> Revision:
+    """The revision of that number; for 0 the last one before the newest that declared something."""
+    hint = f"`!history {key}` lists them."
+    if not found:
+        raise NotFound(f"nothing is known of `{key}`", fix="`!get workers` lists what there is.")
+    fits = [one for one in found if one.revision == number] if number else [one for one in found[1:] if one.text]
+    if not fits:
+        what = f"`{key}` has no revision {number}" if number else f"`{key}` has only one revision"
+        raise NotFound(what, fix=hint)
+    if not fits[0].text:
+        raise Invalid(f"revision {number} of `{key}` deleted it.", fix=f"Use `!delete {key}` for that. {hint}")
+    return fits[0]
 
 
 def _shown(found: Sequence[Stored], output: str, pairs: Sequence[tuple[Stored, Status]]) -> Answer:

@@ -1,7 +1,7 @@
 """What every kind is made of: the base of its model, its entry in the registry, and the types its fields share."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict
@@ -21,7 +21,8 @@ class Spec(BaseModel):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kind:
-    """One kind of resource. `pending_fields` maps a field of the spec to the sentence that says what it lacks yet."""
+    """One kind of resource. `pending_fields` maps a field of the spec to the sentence that says what it lacks yet,
+    `effects` a field (or `field=value`) to what a change of it does to what runs."""
 
     name: str
     plural: str
@@ -30,6 +31,7 @@ class Kind:
     spec: type[Spec]
     example: str
     pending_fields: Mapping[str, str]
+    effects: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def words(self) -> tuple[str, ...]:

@@ -172,6 +172,19 @@ PENDING: Final = {
     "accessEntries": "The agent gets its usual access and nothing else yet.",
 }
 
+EFFECTS: Final = {
+    "image": "its sandbox is made anew, its files stay",
+    "state=Stopped": "its sandbox is removed, its files stay",
+    "state=Sleeping": "its sandbox is stopped; a mention wakes it",
+    "state=Running": "its sandbox is started",
+    "model": "from its next turn on",
+    "identity": "from its next turn on",
+    "soul": "from its next turn on",
+    "agents": "from its next turn on",
+    "skills": "from its next turn on",
+    "channelPolicy": "at once",
+}
+
 _EXAMPLE = """\
 apiVersion: hiclaw.io/v1beta1
 kind: Worker
@@ -193,6 +206,7 @@ KIND: Final = Kind(
     spec=WorkerSpec,
     example=_EXAMPLE,
     pending_fields=PENDING,
+    effects=EFFECTS,
 )
 
 

@@ -36,6 +36,18 @@ class Stored:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Revision:
+    """One accepted change. `text`: what was written then, '' for a deletion."""
+
+    revision: int
+    action: str
+    generation: int
+    text: str
+    author: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Declared:
     """One object to declare."""
 
@@ -63,6 +75,16 @@ async def every(store: Reader, kind: str | None = None) -> list[Stored]:
     else:
         rows = await store.read("SELECT * FROM resources WHERE kind = ? ORDER BY name", (kind,))
     return [_stored(row) for row in rows]
+
+
+async def history(store: Reader, key: Key, limit: int = 20) -> list[Revision]:
+    """Newest first; of an object that is gone, too."""
+    rows = await store.read(
+        "SELECT revision, action, generation, text, author, at FROM revisions WHERE kind = ? AND name = ?"
+        " ORDER BY revision DESC LIMIT ?",
+        (*key, limit),
+    )
+    return [Revision(**dict(row)) for row in rows]
 
 
 async def declare(db: Connection, wanted: Declared, *, author: str, cause: str, now: float) -> str:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from appservice.ops.commands import COMMANDS
 from tests.support.stack import Stack, worker_yaml
 
 
@@ -10,19 +11,7 @@ async def test_help_lists_every_command_in_a_thread_on_the_command(stack: Stack)
 
     answer = await stack.op.ended(event)
 
-    for verb in (
-        "help",
-        "status",
-        "apply",
-        "get",
-        "describe",
-        "delete",
-        "logs",
-        "restart",
-        "stop",
-        "doctor",
-        "version",
-    ):
+    for verb in COMMANDS:
         assert f"`!{verb}`" in answer.text
     assert stack.op.reaction_keys(event) == {"👀", "✅"}
     assert answer.raw["m.mentions"] == {}

@@ -1,0 +1,94 @@
+"""What an apply would do, told before it is done."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from appservice.ops import plan
+from appservice.resources import registry
+from appservice.resources.difference import NOTHING, changes
+from appservice.store.changes import Key
+from appservice.store.objects import Stored
+
+HEAD = "apiVersion: hiclaw.io/v1beta1\nkind: Worker\nmetadata:\n  name: ada\nspec:\n  model: m\n"
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=2), inner, max_size=3),
+    max_leaves=8,
+)
+MAPS = st.dictionaries(st.text(max_size=2), VALUES, max_size=4)
+
+
+def told(before: str, after: str) -> str:
+    known = {stored.key: stored for stored in [_stored(before)]} if before else {}
+    return plan.told(plan.plan(registry.parse(after.encode(), source="ada.yaml"), known))
+
+
+def _stored(text: str) -> Stored:
+    [document] = registry.parse(text.encode(), source="ada.yaml")
+    return Stored(
+        kind=document.kind,
+        name=document.name,
+        api_version=document.api_version,
+        document=registry.canonical(document),
+        text=text,
+        generation=1,
+        restart="",
+        author="@op:hs",
+        cause="$e",
+        created_at=0,
+        changed_at=0,
+        deleting=False,
+        finalizers=(),
+    )
+
+
+@given(MAPS, MAPS)
+def test_the_differences_make_one_document_of_the_other(before: dict[str, Any], after: dict[str, Any]) -> None:
+    found = changes(before, after)
+    assert (found == []) == (before == after)
+    for change in found:
+        assert _at(before, change.path) == change.before
+        assert _at(after, change.path) == change.after
+
+
+def _at(value: Any, path: tuple[str | int, ...]) -> Any:
+    for part in path:
+        if isinstance(value, dict) and part not in value:
+            return NOTHING
+        value = value[part]
+    return value
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "words"),
+    [
+        ("", "  soul: be brief\n", "`spec.soul`: + `be brief`"),
+        ("  soul: be brief\n", "", "`spec.soul`: − `be brief`"),
+        ("", "  soul: |\n    a\n    b\n", "`spec.soul`: + text of 2 lines, 4 characters"),
+        ("", "  image: other/image:1\n", "its sandbox is made anew"),
+        ("", "  state: Sleeping\n", "a mention wakes it"),
+        ("", "  channelPolicy: {dmDenyExtra: [bob]}\n", '`spec.channelPolicy`: + `{"dmDenyExtra": ["bob"]}`'),
+        ("  skills: [notes]\n", "  skills: [other]\n", "`spec.skills[0]`: `notes` → `other`"),
+    ],
+)
+def test_a_plan_names_each_field_and_what_follows(before: str, after: str, words: str) -> None:
+    text = told(HEAD + before, HEAD + after)
+    assert "**change** `worker/ada`" in text
+    assert words in text
+    assert text.endswith("Nothing was changed. `!apply` does it.")
+
+
+def test_a_plan_says_what_is_new() -> None:
+    assert "**create** `worker/ada`" in told("", HEAD)
+
+
+def test_a_plan_of_what_is_so_already_says_no_changes() -> None:
+    assert told(HEAD, HEAD + "  state: Running\n").startswith("No changes")
+
+
+def test_a_key_of_a_plan_is_that_of_its_object() -> None:
+    [step] = plan.plan(registry.parse(HEAD.encode(), source="ada.yaml"), {})
+    assert step.key == Key("Worker", "ada")
