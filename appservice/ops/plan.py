@@ -17,12 +17,12 @@ SHOWN = 80  # characters of a value
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """What becomes of one object. `effects`: what that does to what runs, in words."""
+    """What becomes of one object: each field that changes, with what that does to what runs, in words."""
 
     key: Key
     action: str  # create, change, none
-    changed: tuple[Change, ...] = ()
-    effects: tuple[str, ...] = ()
+    changed: tuple[tuple[Change, str], ...] = ()
+    note: str = ""
 
 
 def plan(documents: Sequence[Document], known: Mapping[Key, Stored]) -> list[Step]:
@@ -30,22 +30,21 @@ def plan(documents: Sequence[Document], known: Mapping[Key, Stored]) -> list[Ste
 
 
 def _step(document: Document, stored: Stored | None) -> Step:
-    key, wanted = Key(document.kind, document.name), registry.canonical(document)
+    key = Key(document.kind, document.name)
     if stored is None:
         return Step(key=key, action="create")
-    found = tuple(changes(stored.document, wanted))
+    found = changes(stored.document, registry.canonical(document))
+    changed = tuple((change, _effect(document, change)) for change in found)
     if stored.deleting:
-        return Step(key=key, action="change", changed=found, effects=("its deletion is taken back",))
-    if not found:
-        return Step(key=key, action="none")
-    return Step(key=key, action="change", changed=found, effects=_effects(document, found))
+        return Step(key=key, action="change", changed=changed, note="its deletion is taken back")
+    return Step(key=key, action="change" if found else "none", changed=changed)
 
 
-def _effects(document: Document, found: Sequence[Change]) -> tuple[str, ...]:
-    effects = registry.KINDS[document.kind].effects
-    fields = dict.fromkeys(str(change.path[1]) for change in found if change.path[0] == "spec")
-    said = [effects.get(f"{field}={_stated(document, field)}") or effects.get(field, "") for field in fields]
-    return tuple(dict.fromkeys(effect for effect in said if effect))
+def _effect(document: Document, change: Change) -> str:
+    if change.path[0] != "spec":
+        return ""
+    effects, field = registry.KINDS[document.kind].effects, str(change.path[1])
+    return effects.get(f"{field}={_stated(document, field)}") or effects.get(field, "")
 
 
 def _stated(document: Document, field: str) -> object:
@@ -62,8 +61,8 @@ def told(steps: Sequence[Step]) -> str:
 def _lines(step: Step) -> list[str]:
     if step.action == "none":
         return [f"- unchanged `{step.key}`"]
-    effects = f": {'; '.join(step.effects)}" if step.effects else ""
-    return [f"- **{step.action}** `{step.key}`{effects}", *(f"  - {_changed(change)}" for change in step.changed)]
+    head = f"- **{step.action}** `{step.key}`" + (f": {step.note}" if step.note else "")
+    return [head, *(f"  - {_changed(change)}{f'; {effect}' if effect else ''}" for change, effect in step.changed)]
 
 
 def with_fields(found: Sequence[Revision]) -> list[tuple[Revision, list[str]]]:

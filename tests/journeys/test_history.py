@@ -14,8 +14,8 @@ async def test_a_plan_shows_each_field_and_changes_nothing(stack: Stack) -> None
 
     for verb in ("!plan", "!diff", "!apply --dry-run"):
         answer = await stack.command(block(verb, wanted))
-        assert "change `worker/planned`: from its next turn on" in answer.text.replace("**", "")
-        assert "`spec.model`: `gpt-test` → `other`" in answer.text
+        assert "change `worker/planned`" in answer.text.replace("**", "")
+        assert "`spec.model`: `gpt-test` → `other`; from its next turn on" in answer.text
         assert "create `worker/new-one`" in answer.text.replace("**", "")
         assert "Nothing was changed" in answer.text
 
