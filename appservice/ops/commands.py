@@ -76,6 +76,26 @@ _ALL = (
         aliases=("diff",),
     ),
     Command(
+        name="set",
+        summary="change single fields of an object",
+        detail="A field without a first word is one of `spec`; an empty value unsets it. Quote values with spaces. The"
+        " file's comments are not kept.",
+        examples=("!set worker/alice model=gpt-5", '!set worker/alice "soul=You are brief." state=Sleeping'),
+        arguments=(_object(), Argument(("fields",), {"metavar": "FIELD=VALUE ...", "nargs": "+"})),
+        group="change",
+    ),
+    Command(
+        name="edit",
+        summary="get an object as a file, to change and upload again",
+        examples=("!edit worker/alice",),
+        arguments=(_object(), _NAME),
+    ),
+    Command(
+        name="export",
+        summary="get everything that is declared as one file",
+        examples=("!export",),
+    ),
+    Command(
         name="history",
         summary="who changed an object, when, and what",
         examples=("!history worker/alice",),

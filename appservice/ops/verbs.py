@@ -20,7 +20,7 @@ from appservice.ops.answer import Answer
 from appservice.ops.describe import describe
 from appservice.ops.uploads import Uploads
 from appservice.policy.triggers import Decision
-from appservice.resources import registry
+from appservice.resources import registry, setting
 from appservice.resources.document import Document
 from appservice.resources.printing import to_yaml
 from appservice.resources.source import FieldPath
@@ -82,6 +82,9 @@ class Verbs:
             "version": self._version,
             "apply": self._apply,
             "plan": self._plan,
+            "set": self._set,
+            "edit": self._edit,
+            "export": self._export,
             "history": self._history,
             "rollback": self._rollback,
         }
@@ -150,6 +153,22 @@ class Verbs:
             raise NotFound(f"there is no room {word} on this homeserver", fix="Write its `#alias:server` or its `!id`.")
         return found
 
+    async def _edit(self, _event: Event, given: argparse.Namespace, _progress: Progress) -> Answer:
+        stored = await self._stored(Key(*_reference(given.object, given.name)))
+        text = "Change the file and upload it here; try it before with `!plan` as the upload's caption."
+        return Answer(text=text, file=(f"{stored.name}.yaml", stored.text))
+
+    async def _export(self, _event: Event, _given: argparse.Namespace, _progress: Progress) -> Answer:
+        found = await objects.every(self._h.store)
+        declared = [stored for stored in found if not stored.deleting]
+        if not declared:
+            return Answer(text="Nothing is declared yet.")
+        text = "---\n".join(f"{stored.text.rstrip()}\n" for stored in declared)
+        count = f"{len(declared)} object{'s' if len(declared) > 1 else ''}"
+        return Answer(
+            text=f"{count}, as they were written. An upload declares them again.", file=("opsroom.yaml", text)
+        )
+
     async def _history(self, _event: Event, given: argparse.Namespace, _progress: Progress) -> Answer:
         key = Key(*_reference(given.object, given.name))
         found = await objects.history(self._h.store, key, HISTORY)
@@ -191,6 +210,17 @@ class Verbs:
             return Answer(text=render.problems(error, source=source), ok=False)
         known = {stored.key: stored for stored in await objects.every(self._h.store)}
         return Answer(text=plan.told(plan.plan(documents, known)))
+
+    async def _set(self, event: Event, given: argparse.Namespace, progress: Progress) -> Answer:
+        key = Key(*_reference(given.object))
+        if await self._outcome(event) is None:
+            stored = await self._stored(key)
+            text = to_yaml(setting.with_fields(stored.document, given.fields))
+            documents = _checked(text.encode(), str(key))
+            if [(document.kind, document.name) for document in documents] != [key]:
+                raise Invalid(f"`{key}` cannot be renamed.", fix="Declare another object, and delete this one.")
+            await self._accept(event, documents)
+        return await self._settle(await self._outcome(event) or {}, progress)
 
     async def _rollback(self, event: Event, given: argparse.Namespace, progress: Progress) -> Answer:
         key = Key(*_reference(given.object))

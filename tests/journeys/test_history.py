@@ -1,5 +1,7 @@
 """Plan before a change, history after it, and the way back."""
 
+import pytest
+
 from tests.support.stack import Stack, worker_yaml
 
 
@@ -62,3 +64,47 @@ async def test_a_way_back_that_is_not_there_is_named(stack: Stack) -> None:
     assert "has no revision 999999" in (await stack.command("!rollback once 999999")).text
     assert "Nothing is known of" in (await stack.command("!rollback never-there")).text
     assert "no worker called" in (await stack.command("!history never-there")).text
+
+
+async def test_single_fields_are_set_and_unset(stack: Stack) -> None:
+    await stack.worker("tuned", soul="first")
+
+    answer = await stack.command('!set worker/tuned "soul=Be brief: always." model=other spec.skills=[notes]')
+    assert "changed `worker/tuned` — ready" in answer.text
+    shown = (await stack.command("!get worker/tuned -o yaml")).text
+    assert 'soul: "Be brief: always."' in shown or "soul: 'Be brief: always.'" in shown
+    assert "model: other" in shown
+    assert "- notes" in shown
+
+    assert "changed" in (await stack.command("!set tuned soul=")).text
+    assert "soul" not in (await stack.command("!get worker/tuned -o yaml")).text
+    assert "No changes" in (await stack.command("!set tuned model=other")).text
+
+
+async def test_a_wrong_field_is_refused_and_nothing_is_set(stack: Stack) -> None:
+    await stack.worker("kept-as-is")
+    before = (await stack.command("!get worker/kept-as-is -o yaml")).text
+    for fields, words in (
+        ("modle=x", "Did you mean `model`?"),
+        ("model=", "model"),
+        ("state=Asleep model=x", "Sleeping"),
+        ("model", "sets nothing"),
+        ("metadata.name=other", "renamed"),
+        ("model.size=3", "has no fields"),
+    ):
+        answer = await stack.command(f"!set worker/kept-as-is {fields}")
+        assert words in answer.text
+        assert "❌" in stack.op.reaction_keys(answer.raw["m.relates_to"]["event_id"])
+    assert (await stack.command("!get worker/kept-as-is -o yaml")).text == before
+
+
+@pytest.mark.parametrize(("verb", "name"), [("!edit worker/written", "written.yaml"), ("!export", "opsroom.yaml")])
+async def test_an_object_comes_back_as_the_file_it_was(stack: Stack, verb: str, name: str) -> None:
+    text = worker_yaml("written") + "# a remark\n"
+    await stack.apply(text)
+
+    found, data = await stack.op.file(await stack.op.say(stack.ops_room, verb))
+
+    assert found == name
+    assert text in data.decode()
+    assert "No changes" in (await stack.apply(data)).text

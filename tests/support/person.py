@@ -137,6 +137,17 @@ class Person:
             room, "m.room.message", {"msgtype": "m.file", "body": name, "filename": name, "url": address, "info": info}
         )
 
+    async def download(self, address: str) -> bytes:
+        url = f"{self.url}/_matrix/client/v1/media/download/{address.removeprefix('mxc://')}"
+        async with self.http.get(url, headers={"Authorization": f"Bearer {self.token}"}) as answer:
+            answer.raise_for_status()
+            return await answer.read()
+
+    async def file(self, event: str) -> tuple[str, bytes]:
+        """Wait for a file in the thread of an event; its name and content."""
+        found = await self.until(lambda: [m.raw for m in self.answers(event) if m.raw["msgtype"] == "m.file"], "a file")
+        return str(found[0]["body"]), await self.download(found[0]["url"])
+
     async def resolve(self, alias: str) -> str:
         return str((await self.call("GET", f"directory/room/{quote(alias, safe='')}"))["room_id"])
 

@@ -1,0 +1,49 @@
+"""Single fields of a document, set as somebody typed them."""
+
+from typing import Any
+
+import pytest
+
+from appservice.errors import Invalid
+from appservice.resources.setting import with_fields
+
+DECLARED: dict[str, Any] = {
+    "metadata": {"name": "ada"},
+    "spec": {"model": "m", "channelPolicy": {"dmDenyExtra": ["bob"]}},
+}
+
+
+@pytest.mark.parametrize(
+    ("assignment", "spec"),
+    [
+        ("spec.model=n", {"model": "n"}),
+        ("model=n", {"model": "n"}),
+        ("soul=Be brief: always.", {"soul": "Be brief: always."}),
+        ("soul=a=b", {"soul": "a=b"}),
+        ("soul=no", {"soul": "no"}),
+        ("count=3", {"count": 3}),
+        ("count='3'", {"count": "3"}),
+        ("flag=true", {"flag": True}),
+        ("skills=[a, b]", {"skills": ["a", "b"]}),
+        ("channelPolicy.dmDenyExtra=", {"channelPolicy": {}}),
+        ("channelPolicy.groupDenyExtra=[x]", {"channelPolicy": {"dmDenyExtra": ["bob"], "groupDenyExtra": ["x"]}}),
+        ("nothing=", {}),
+    ],
+)
+def test_an_assignment_changes_its_field_and_no_other(assignment: str, spec: dict[str, Any]) -> None:
+    before = repr(DECLARED)
+    changed = with_fields(DECLARED, [assignment])
+    assert changed == DECLARED | {"spec": DECLARED["spec"] | spec}
+    assert repr(DECLARED) == before
+
+
+def test_metadata_is_named_in_full() -> None:
+    assert with_fields(DECLARED, ["metadata.labels.team=x"])["metadata"] == {"name": "ada", "labels": {"team": "x"}}
+
+
+@pytest.mark.parametrize(
+    "assignment", ["model", "=x", "a..b=x", "model.size=3", "skills=[a", "skills={a: b", "count=.nan", 'soul="a']
+)
+def test_what_sets_nothing_is_refused(assignment: str) -> None:
+    with pytest.raises(Invalid):
+        with_fields(DECLARED, [assignment])
