@@ -32,9 +32,10 @@ from appservice.homeserver.live import Pace
 from appservice.homeserver.members import Members, Operators
 from appservice.homeserver.sender import Sender
 from appservice.ops.checks import Checks
+from appservice.ops.hands import Hands
 from appservice.ops.room import OpsRoom
 from appservice.ops.uploads import Uploads
-from appservice.ops.verbs import Hands, Verbs
+from appservice.ops.verbs import Verbs
 from appservice.plane import Plane
 from appservice.reconcile.engine import Engine
 from appservice.reconcile.keeper import GatewayKeeper

@@ -1,0 +1,86 @@
+"""What verbs work with, and how they find what was named."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from appservice.backends.protocol import Backend
+from appservice.config import Settings
+from appservice.errors import Invalid, NotFound
+from appservice.health import Health
+from appservice.policy.triggers import Decision
+from appservice.resources import registry
+from appservice.resources.document import Document
+from appservice.resources.suggest import nearest
+from appservice.resources.worker import WorkerSpec
+from appservice.storage.protocol import Objects
+from appservice.store import objects, status
+from appservice.store.changes import Changes, Key
+from appservice.store.database import Database
+from appservice.store.objects import Stored
+from appservice.store.status import Status
+from appservice.workspace import skills
+
+HISTORY = 50  # revisions that a command looks back
+
+_KINDS_TO_COME = frozenset(word for kind in registry.NOT_YET for word in (kind.lower(), f"{kind.lower()}s"))
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hands:
+    """What verbs work with. `wake` a key's reconciliation at once, `stop_turn` by id and name, `checks` for the
+    doctor, `managed` the paths in an agent's prefix that are not its own work, `explain` who may ask whom in which
+    room, `resolve` an alias to a room's id."""
+
+    settings: Settings
+    store: Database
+    changes: Changes
+    backend: Backend
+    objects: Objects
+    wake: Callable[[Key], None]
+    stop_turn: Callable[[str, str], None]
+    checks: Callable[[], Awaitable[Sequence[Health]]]
+    managed: Callable[[str], Awaitable[frozenset[str]]]
+    explain: Callable[[str, str, str], Awaitable[Decision]]
+    resolve: Callable[[str], Awaitable[str | None]]
+
+    async def stored(self, key: Key) -> Stored:
+        """Raises NotFound with the nearest name."""
+        stored = await objects.get(self.store, key)
+        if stored is not None:
+            return stored
+        known = [other.name for other in await objects.every(self.store, key.kind)]
+        near = nearest(key.name, known)
+        hint = f"Did you mean `{near}`?" if near else "`!get workers` lists what there is."
+        raise NotFound(f"there is no {key.kind.lower()} called `{key.name}`", fix=hint)
+
+    async def pair(self, key: Key) -> tuple[Stored | None, Status]:
+        return await objects.get(self.store, key), await status.get(self.store, key)
+
+    async def pairs(self, found: Sequence[Stored] | None = None) -> list[tuple[Stored, Status]]:
+        known = await status.every(self.store)
+        return [(s, known.get(s.key, Status())) for s in found or await objects.every(self.store)]
+
+
+def reference(text: str, name: str = "") -> tuple[str, str]:
+    """`worker/alice`, `worker alice`, `workers` or `alice` as (kind, name). Raises Invalid for an unknown kind."""
+    word, _, rest = text.partition("/")
+    kind = registry.find_kind(word)
+    if kind is not None:
+        return kind.name, rest or name
+    if rest or name:
+        known = ", ".join(kind.plural for kind in registry.KINDS.values())
+        raise Invalid(f"`{word}` is not a kind.", fix=f"Known kinds: {known}.")
+    if word.lower() in _KINDS_TO_COME:
+        raise Invalid(f"`{word}` is a kind that is not supported yet.", fix="`!get workers` lists what there is.")
+    return "Worker", text.removeprefix("@").split(":")[0]
+
+
+def checked(data: bytes, source: str) -> tuple[Document, ...]:
+    """Read documents. That skills exist is known only outside of the pure part that reads them."""
+    documents = registry.parse(data, source=source)
+    for document in documents:
+        if isinstance(document.spec, WorkerSpec):
+            skills.chosen(document.spec.skills)
+    return documents

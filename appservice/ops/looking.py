@@ -1,0 +1,150 @@
+"""Verbs that look at the store and the world, and change nothing."""
+
+import argparse
+import json
+from collections.abc import Sequence
+from time import time
+
+from appservice import __version__
+from appservice.errors import NotFound, OpsroomError
+from appservice.homeserver.events import Event
+from appservice.ops import grammar, plan, render
+from appservice.ops.answer import Answer
+from appservice.ops.describe import describe
+from appservice.ops.hands import HISTORY, Hands, Progress, checked, reference
+from appservice.ops.uploads import Uploads
+from appservice.resources import registry
+from appservice.resources.printing import to_yaml
+from appservice.resources.source import FieldPath
+from appservice.store import inbox, objects, outbox, turns
+from appservice.store.changes import Key
+from appservice.store.objects import Stored
+from appservice.store.status import Status
+
+NEWS_S = 86_400.0  # a dead letter is something to look at for a day
+
+
+class Looking:
+    def __init__(self, hands: Hands, uploads: Uploads) -> None:
+        self._h = hands
+        self._uploads = uploads
+
+    async def help(self, _event: Event, given: argparse.Namespace, _progress: Progress) -> Answer:
+        if not given.verb:
+            return Answer(text=render.help_text())
+        return Answer(text=render.help_for(grammar.find(given.verb)))
+
+    async def version(self, _event: Event, _given: argparse.Namespace, _progress: Progress) -> Answer:
+        return Answer(text=f"Opsroom {__version__}")
+
+    async def doctor(self, _event: Event, _given: argparse.Namespace, _progress: Progress) -> Answer:
+        found = await self._h.checks()
+        return Answer(text=render.checks(found), ok=all(check.level != "fail" for check in found))
+
+    async def status(self, _event: Event, _given: argparse.Namespace, _progress: Progress) -> Answer:
+        pairs = await self._h.pairs()
+        letters = await outbox.dead(self._h.store, since=time() - NEWS_S)
+        running = await turns.open_turns(self._h.store)
+        waiting = await inbox.count_open(self._h.store)
+        return Answer(
+            text=render.overview(
+                pairs,
+                checks=[check for check in await self._h.checks() if check.level != "ok"],
+                letters=letters,
+                running=len(running),
+                waiting=waiting,
+                backend=f"{self._h.backend.name}: {self._h.backend.isolation}",
+                now=time(),
+            )
+        )
+
+    async def get(self, _event: Event, given: argparse.Namespace, _progress: Progress) -> Answer:
+        kind, name = reference(given.object, given.name)
+        if name:
+            stored = await self._h.stored(Key(kind, name))
+            return _shown([stored], given.output, await self._h.pairs([stored]))
+        found = await objects.every(self._h.store, kind)
+        if not found:
+            return Answer(text="There are no workers yet. Drop a `.yaml` file here to make one.")
+        return _shown(found, given.output, await self._h.pairs(found))
+
+    async def describe(self, _event: Event, given: argparse.Namespace, _progress: Progress) -> Answer:
+        stored = await self._h.stored(Key(*reference(given.object, given.name)))
+        return Answer(text=await describe(self._h.store, stored, now=time()))
+
+    async def explain(self, _event: Event, given: argparse.Namespace, _progress: Progress) -> Answer:
+        asked = grammar.asks(given.words, server_name=self._h.settings.server_name)
+        stored = await self._h.stored(Key(*reference(asked.agent)))
+        decision = await self._h.explain(asked.user, stored.name, await self.room(asked.room))
+        return Answer(text=render.decision(asked, decision, _source(stored, decision.field)))
+
+    async def room(self, word: str) -> str:
+        if not word.startswith("#"):
+            return word
+        found = await self._h.resolve(word)
+        if found is None:
+            raise NotFound(f"there is no room {word} on this homeserver", fix="Write its `#alias:server` or its `!id`.")
+        return found
+
+    async def edit(self, _event: Event, given: argparse.Namespace, _progress: Progress) -> Answer:
+        stored = await self._h.stored(Key(*reference(given.object, given.name)))
+        text = "Change the file and upload it here; try it before with `!plan` as the upload's caption."
+        return Answer(text=text, file=(f"{stored.name}.yaml", stored.text))
+
+    async def export(self, _event: Event, _given: argparse.Namespace, _progress: Progress) -> Answer:
+        found = await objects.every(self._h.store)
+        declared = [stored for stored in found if not stored.deleting]
+        if not declared:
+            return Answer(text="Nothing is declared yet.")
+        text = "---\n".join(f"{stored.text.rstrip()}\n" for stored in declared)
+        count = f"{len(declared)} object{'s' if len(declared) > 1 else ''}"
+        return Answer(
+            text=f"{count}, as they were written. An upload declares them again.", file=("opsroom.yaml", text)
+        )
+
+    async def history(self, _event: Event, given: argparse.Namespace, _progress: Progress) -> Answer:
+        key = Key(*reference(given.object, given.name))
+        found = await objects.history(self._h.store, key, HISTORY)
+        if not found:
+            await self._h.stored(key)  # says what there is instead
+        return Answer(text=render.history(key, plan.with_fields(found), now=time()))
+
+    async def logs(self, _event: Event, given: argparse.Namespace, _progress: Progress) -> Answer:
+        stored = await self._h.stored(Key(*reference(given.object)))
+        lines = max(1, min(given.lines, 5_000))
+        text = (await self._h.backend.logs(stored.name, lines=lines)).rstrip()
+        if not text:
+            return Answer(text=f"{stored.name} has written nothing.")
+        if len(text.encode()) > render.INLINE_LOG:
+            tail = "\n".join(text.splitlines()[-12:])
+            body = f"The last lines of {stored.name}; all {lines} are in the file.\n\n```\n{tail}\n```"
+            return Answer(text=body, file=(f"{stored.name}.log", text))
+        return Answer(text=f"```\n{text}\n```")
+
+    async def plan(self, event: Event, _given: argparse.Namespace, _progress: Progress) -> Answer:
+        data, source = await self._uploads.find(event)
+        try:
+            documents = checked(data, source)
+        except OpsroomError as error:
+            return Answer(text=render.problems(error, source=source), ok=False)
+        known = {stored.key: stored for stored in await objects.every(self._h.store)}
+        return Answer(text=plan.told(plan.plan(documents, known)))
+
+
+def _source(stored: Stored, field: FieldPath) -> str:
+    """Where a rule stands: line and text of what was declared."""
+    if not field:
+        return ""
+    [document] = registry.parse(stored.text.encode(), source=str(stored.key))
+    line = document.tree.mark(field).line
+    return f"`{stored.key}`, line {line}: `{stored.text.splitlines()[line - 1].strip()}`"
+
+
+def _shown(found: Sequence[Stored], output: str, pairs: Sequence[tuple[Stored, Status]]) -> Answer:
+    if output == "table":
+        head = ("NAME", "STATE", "MODEL", "AGE")
+        return Answer(text=render.table(head, render.worker_rows(pairs, time())))
+    if output == "yaml":
+        text = "---\n".join(to_yaml(s.document) for s in found)
+        return Answer(text=f"```yaml\n{text}```")
+    return Answer(text=f"```json\n{json.dumps([s.document for s in found], indent=2, ensure_ascii=False)}\n```")
