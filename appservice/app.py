@@ -19,7 +19,8 @@ from appservice.backends.choose import choose, default_image
 from appservice.backends.door import door
 from appservice.config import Settings
 from appservice.conversations.router import Names, Router
-from appservice.conversations.runner import Agents, Runner
+from appservice.conversations.runner import Runner
+from appservice.conversations.running import Agents
 from appservice.conversations.waking import Waking
 from appservice.gateway import providers
 from appservice.gateway.envoy import EnvoyGateway

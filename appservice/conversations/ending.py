@@ -1,0 +1,66 @@
+"""End a turn: its last text, whole, in the same unit as its state."""
+
+from collections.abc import Sequence
+from time import time
+
+from appservice.conversations import answer
+from appservice.conversations.running import Outcome
+from appservice.homeserver import content
+from appservice.homeserver.client import Homeserver
+from appservice.homeserver.patience import outlast
+from appservice.homeserver.sender import Sender
+from appservice.store import turns
+from appservice.store.database import Connection, Database
+from appservice.store.outbox import Outgoing
+from appservice.store.turns import Turn
+
+
+class Ending:
+    def __init__(self, store: Database, homeserver: Homeserver, sender: Sender) -> None:
+        self._store = store
+        self._homeserver = homeserver
+        self._sender = sender
+
+    async def say(self, turn: Turn, user: str, outcome: Outcome, *, event_id: str, sent: bool) -> None:
+        """Send the last state of the answer. `sent`: a first message may be in the room though we lost its id."""
+        if not outcome.text:
+            await self.close(turn, outcome)
+            return
+        parts = answer.shape(outcome.text)
+        first = answer.compose(turn, parts.first)
+        if sent and not event_id:
+            event_id = await self._sender.send(answer.outgoing(turn, user, "0", first))
+        items = [
+            answer.outgoing(turn, user, f"{turn.attempt}final", content.edit(first, event_id))
+            if event_id
+            else answer.outgoing(turn, user, "0", first)
+        ]
+        items += [answer.outgoing(turn, user, f"p{n}", answer.compose(turn, text)) for n, text in enumerate(parts.rest)]
+        if parts.file:
+            items.append(await self._attach(turn, user, parts.file))
+        if event_id and event_id != turn.answer_event:
+            await self.note(turn, event_id)
+        await self.close(turn, outcome, items)
+
+    async def _attach(self, turn: Turn, user: str, data: bytes) -> Outgoing:
+        name = f"answer-{turn.agent}.md"
+        address = await outlast(
+            lambda: self._homeserver.upload(data, name=name, mimetype="text/markdown", user=user), "store an answer"
+        )
+        body = content.attachment(name, address, len(data), mimetype="text/markdown", thread=turn.thread)
+        return answer.outgoing(turn, user, "file", body)
+
+    async def close(self, turn: Turn, outcome: Outcome, items: Sequence[Outgoing] = ()) -> None:
+        async def unit(db: Connection) -> bool:
+            closed = await turns.end(db, turn.id, outcome.state, error=outcome.error, now=time())
+            for item in items if closed else ():
+                await self._sender.keep(db, item)
+            return closed
+
+        if await self._store.write(unit):
+            for item in items:
+                self._sender.soon(item)
+
+    async def note(self, turn: Turn, event_id: str) -> None:
+        """So that a reaction on the answer finds its turn."""
+        await self._store.write(lambda db: turns.set_answer(db, turn.id, event_id))
