@@ -46,7 +46,9 @@ async def test_a_change_of_who_may_ask_takes_effect_at_once_and_leaves_the_sandb
     before = await sandbox(stack, "picky")
 
     assert "ready" in (await stack.apply(worker_yaml("picky", channelPolicy="{groupDenyExtra: [foe]}"))).text
-    refused = await foe.answer_to(await foe.say(room, "once more, denied", mention=stack.agent("picky")), "channelPolicy")
+    refused = await foe.answer_to(
+        await foe.say(room, "once more, denied", mention=stack.agent("picky")), "channelPolicy"
+    )
 
     assert "You may not ask picky here" in refused.text
     explained = (await stack.command("!explain foe picky")).text
