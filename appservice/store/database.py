@@ -25,6 +25,7 @@ Row = sqlite3.Row
 
 log = logging.getLogger(__name__)
 
+_SYNC: Callable[[int], None] = getattr(os, "fdatasync", os.fsync)  # macOS has only the latter
 _PRAGMAS = ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "busy_timeout=5000")
 
 
@@ -121,7 +122,7 @@ class Database:
     async def flush(self) -> None:
         """Return once all that was committed before is on disk. Raises OSError when the disk cannot keep it."""
         # What `synchronous=FULL` does within each commit, done beside it: the next unit does not wait for the disk.
-        await asyncio.get_running_loop().run_in_executor(self._flusher, os.fdatasync, self._wal.fileno())
+        await asyncio.get_running_loop().run_in_executor(self._flusher, _SYNC, self._wal.fileno())
 
     async def read(self, sql: str, parameters: Iterable[Any] = ()) -> list[Row]:
         """Rows of a query, as last committed."""
