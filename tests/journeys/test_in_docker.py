@@ -66,6 +66,7 @@ async def test_a_killed_container_comes_back_by_itself_and_its_turn_is_delivered
 
     await docker_stack.op.answer_to(question, "risen", 60)
     await faults.all_done(docker_stack)
+    await docker_stack.command("!version")
     assert [message.text for message in docker_stack.op.answers(question)] == ["risen"]
     assert container(docker_stack, "phoenix").status == "running"
     prompts = [call for call in docker_stack.provider.calls if "burn" in call.prompt]
