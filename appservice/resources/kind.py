@@ -1,6 +1,7 @@
 """What every kind is made of: the base of its model, its entry in the registry, and the types its fields share."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Final
 
@@ -9,8 +10,11 @@ from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
 from appservice.resources.names import fault_in_name
+from appservice.resources.source import shown
 
 FAULT: Final = "opsroom"  # type of the errors that our own checks raise
+
+_DURATION = re.compile(r"(?=.*[1-9])([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,6}s)?")
 
 
 class Spec(BaseModel):
@@ -21,8 +25,9 @@ class Spec(BaseModel):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kind:
-    """One kind of resource. `pending_fields` maps a field of the spec to the sentence that says what it lacks yet,
-    `effects` a field (or `field=value`) to what a change of it does to what runs."""
+    """One kind of resource. `pending_fields` maps a field of the spec to the sentence that says what it lacks yet
+    (`workers.package` is that field of any of the workers), `effects` a field (or `field=value`) to what a change of
+    it does to what runs."""
 
     name: str
     plural: str
@@ -41,7 +46,16 @@ class Kind:
     def pending(self, spec: Spec) -> tuple[str, ...]:
         """Names of the fields this spec sets that are kept but do not take effect yet."""
         stated = spec.model_dump(by_alias=True, exclude_defaults=True)
-        return tuple(name for name in self.pending_fields if name in stated)
+        return tuple(path for path in self.pending_fields if _states(stated, path.split(".")))
+
+
+def _states(value: Any, path: Sequence[str]) -> bool:
+    """Whether there is something at a path; a list is walked through all its items."""
+    if not path:
+        return True
+    if isinstance(value, tuple):
+        return any(_states(item, path) for item in value)
+    return path[0] in value and _states(value[path[0]], path[1:])
 
 
 def fault(what: str, fix: str = "") -> PydanticCustomError:
@@ -61,12 +75,19 @@ def _checked_plain_name(value: str) -> str:
     return value
 
 
+def _checked_duration(value: str) -> str:
+    if not _DURATION.fullmatch(value):
+        raise fault(f"{shown(value)} is not a duration.", "Write it as 30m, 12h or 1h30m.")
+    return value
+
+
 Text = Annotated[str, Strict()]
 ShortText = Annotated[Text, Field(max_length=200)]
 LongText = Annotated[Text, Field(max_length=100_000)]
 WholeNumber = Annotated[int, Strict()]
 Name = Annotated[Text, AfterValidator(_checked_name)]
 PlainName = Annotated[Text, AfterValidator(_checked_plain_name)]
+Duration = Annotated[Text, AfterValidator(_checked_duration)]
 FreeMap = Annotated[dict[str, Any], Field(max_length=64)]
 
 

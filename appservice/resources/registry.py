@@ -8,7 +8,7 @@ from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from appservice.resources import worker
+from appservice.resources import human, manager, team, unique, worker
 from appservice.resources.compose import Tree
 from appservice.resources.document import Document, read
 from appservice.resources.faults import faults_of
@@ -17,13 +17,10 @@ from appservice.resources.metadata import WRITTEN_BY_SERVER, Envelope, Metadata
 from appservice.resources.source import Fault, FieldPath, Source, shown
 from appservice.resources.suggest import did_you_mean, nearest
 
-KINDS: Final[Mapping[str, Kind]] = {kind.name: kind for kind in (worker.KIND,)}
+KINDS: Final[Mapping[str, Kind]] = {kind.name: kind for kind in (worker.KIND, team.KIND, human.KIND, manager.KIND)}
 
 # Kinds that people have in files already and that Opsroom does not read yet.
-NOT_YET: Final = (
-    *("Team", "Human", "Manager"),
-    *("ClawInstance", "AgentRun", "ClawPolicy", "SkillPack", "ClawSchedule"),
-)
+NOT_YET: Final = ("ClawInstance", "AgentRun", "ClawPolicy", "SkillPack", "ClawSchedule")
 _SUPPORTED: Final = "Supported kinds:"
 _M = TypeVar("_M", bound=BaseModel)
 
@@ -49,6 +46,8 @@ def parse(data: bytes, *, source: str) -> tuple[Document, ...]:
         else:
             faults.extend(found)
         faults.extend(_second_of_a_name(tree, names))
+    if not faults:
+        faults.extend(unique.faults(documents))
     if faults:
         raise reading.source.invalid(faults)
     return tuple(documents)

@@ -69,7 +69,7 @@ def test_a_kind_that_comes_later_is_refused_by_name(kind: str) -> None:
     ("text", "said"),
     [
         (WORKER.replace("Worker", "Wroker"), "Did you mean `Worker`?"),
-        (WORKER.replace("Worker", "Pod"), "Supported kinds: Worker."),
+        (WORKER.replace("Worker", "Pod"), "Supported kinds: Worker, Team, Human, Manager."),
         (WORKER.replace("v1beta1", "v1"), "Write `apiVersion: hiclaw.io/v1beta1`."),
         (WORKER.replace("kind: Worker\n", ""), "`kind` is missing."),
         (f"{HEAD}spec:\n  model: m\n", "`metadata` is missing."),

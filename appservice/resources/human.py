@@ -1,0 +1,73 @@
+"""Human: one person, and which agents and rooms are open to them."""
+
+import re
+from typing import Annotated, Final
+
+from pydantic import AfterValidator, Field
+
+from appservice.resources.kind import Kind, LongText, Name, ShortText, Spec, Text, WholeNumber, fault, unique
+from appservice.resources.source import shown
+
+_EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
+_LEVELS = "Use 1 (everywhere, like an administrator), 2 (the teams and workers named here) or 3 (these workers only)."
+
+
+def _email(value: str) -> str:
+    if value and not _EMAIL.fullmatch(value):
+        raise fault(f"{shown(value)} is not an e-mail address.", "Write it as alice@example.org.")
+    return value
+
+
+def _level(value: int) -> int:
+    if not 1 <= value <= 3:
+        raise fault(f"{shown(value)} is not a permission level.", _LEVELS)
+    return value
+
+
+def _teams(values: tuple[str, ...]) -> tuple[str, ...]:
+    unique("The team", values)
+    return values
+
+
+def _workers(values: tuple[str, ...]) -> tuple[str, ...]:
+    unique("The worker", values)
+    return values
+
+
+class HumanSpec(Spec):
+    """One person. The lists count only for the levels that read them; others may keep them."""
+
+    display_name: ShortText
+    email: Annotated[Text, Field(max_length=254), AfterValidator(_email)] = ""
+    permission_level: Annotated[WholeNumber, AfterValidator(_level)]
+    accessible_teams: Annotated[tuple[Name, ...], Field(max_length=500), AfterValidator(_teams)] = ()
+    accessible_workers: Annotated[tuple[Name, ...], Field(max_length=500), AfterValidator(_workers)] = ()
+    note: LongText = ""
+
+
+PENDING: Final = {"email": "No mail is sent yet."}
+
+EFFECTS: Final = {"permissionLevel": "at once", "accessibleTeams": "at once", "accessibleWorkers": "at once"}
+
+_EXAMPLE = """\
+apiVersion: hiclaw.io/v1beta1
+kind: Human
+metadata:
+  name: john
+spec:
+  displayName: John Doe
+  permissionLevel: 2
+  accessibleTeams:
+    - frontend
+"""
+
+KIND: Final = Kind(
+    name="Human",
+    plural="humans",
+    short_names=("hm",),
+    api_versions=("hiclaw.io/v1beta1",),
+    spec=HumanSpec,
+    example=_EXAMPLE,
+    pending_fields=PENDING,
+    effects=EFFECTS,
+)
