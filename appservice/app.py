@@ -18,14 +18,15 @@ from appservice.api import public as public_api
 from appservice.backends.choose import choose, default_image
 from appservice.backends.door import door
 from appservice.config import Settings
-from appservice.conversations.router import Names, Router
+from appservice.conversations.calling import Calling
+from appservice.conversations.router import Router
 from appservice.conversations.runner import Runner
 from appservice.conversations.running import Agents
 from appservice.conversations.waking import Waking
 from appservice.gateway import providers
 from appservice.gateway.envoy import EnvoyGateway
 from appservice.gateway.layout import EnvoyFixed
-from appservice.homeserver import content, registration
+from appservice.homeserver import accounts, content, registration
 from appservice.homeserver.client import Homeserver
 from appservice.homeserver.dispatch import Dispatcher
 from appservice.homeserver.gaps import Gaps
@@ -38,13 +39,21 @@ from appservice.ops.room import OpsRoom
 from appservice.ops.uploads import Uploads
 from appservice.ops.verbs import Verbs
 from appservice.plane import Plane
+from appservice.policy.roster import Names
+from appservice.reconcile.accounts import Accounts
+from appservice.reconcile.desk import Desk
 from appservice.reconcile.engine import Engine
+from appservice.reconcile.identity import Identities
 from appservice.reconcile.keeper import GatewayKeeper
-from appservice.reconcile.worker import Place, WorkerReconciler, World
+from appservice.reconcile.kinds import Kinds
+from appservice.reconcile.rooms import RoomKeeper
+from appservice.reconcile.sweeper import Sweeper
+from appservice.reconcile.world import World
+from appservice.rooms.declared import Declared
 from appservice.runtimes.a2a import Agent
 from appservice.storage.connect import connect
 from appservice.storage.keys import Keys
-from appservice.store.changes import Changes, Key
+from appservice.store.changes import Changes
 from appservice.store.database import Connection, Database
 from appservice.store.outbox import Outgoing
 from appservice.store.turns import Turn
@@ -134,9 +143,10 @@ async def _compose(settings: Settings, store: Database, stack: AsyncExitStack) -
         await waking.wanted(db, turn.agent)
         return await plane.turn_facts(db, turn)
 
-    async def place() -> Place:
-        return await plane.place()
-
+    declared = Declared(store, names, operators.last_known, prefix=settings.alias_prefix)
+    identities = Identities(homeserver, names)
+    room_keeper = RoomKeeper(homeserver, store, declared, identities)
+    people = Accounts(store, homeserver, sender, means=accounts.means(settings), ops_room=lambda: operators.ops_room)
     world = World(
         settings=settings,
         store=store,
@@ -150,9 +160,12 @@ async def _compose(settings: Settings, store: Database, stack: AsyncExitStack) -
         keys=keys,
         image=default_image(settings),
         agent=agent,
-        place=place,
+        declared=declared,
+        rooms=room_keeper,
+        identities=identities,
+        accounts=people,
     )
-    engine = Engine(WorkerReconciler(world).reconcile, parallel=settings.parallel)
+    engine = Engine(Kinds(world).reconcile, parallel=settings.parallel)
     waking = Waking(store, door=agent, look=engine.refresh, awake_s=settings.agents.awake_s)
     runner = Runner(
         store=store,
@@ -165,6 +178,7 @@ async def _compose(settings: Settings, store: Database, stack: AsyncExitStack) -
             awake=waking.awake,
             wake=waking.wake,
             brief=brief,
+            calls=Calling(members, declared.roster).calls,
         ),
         limit_s=settings.agents.turn_limit_s,
     )
@@ -183,11 +197,12 @@ async def _compose(settings: Settings, store: Database, stack: AsyncExitStack) -
         changes=changes,
         backend=backend,
         objects=stored,
-        wake=engine.refresh,
+        desk=Desk(store, changes, engine.refresh),
         stop_turn=runner.stop,
         checks=checks.run,
         managed=lambda name: publish.managed(stored, prefix(name)),
         explain=lambda user, agent, room: router.explain(user, agent, room),
+        names=names,
         resolve=homeserver.resolve,
     )
     ops = OpsRoom(
@@ -206,11 +221,11 @@ async def _compose(settings: Settings, store: Database, stack: AsyncExitStack) -
         store=store,
         homeserver=homeserver,
         members=members,
-        operators=operators,
         sender=sender,
         runner=runner,
         names=names,
-        drifted=lambda name: engine.refresh(Key("Worker", name)),
+        roster=declared.roster,
+        hop_limit=settings.agents.hop_limit,
     )
     dispatcher = Dispatcher(store, lambda event: plane.handle(event), is_ours=names.is_ours)
     stack.push_async_callback(dispatcher.close)
@@ -234,6 +249,10 @@ async def _compose(settings: Settings, store: Database, stack: AsyncExitStack) -
         router=router,
         checks=checks,
         keys=keys,
+        room_keeper=room_keeper,
+        declared=declared,
+        accounts=people,
+        sweeper=Sweeper(store, changes, declared, engine.wake),
     )
     return plane
 

@@ -33,6 +33,12 @@ class HomeserverSettings(Section):
     listen_host: str = Field("127.0.0.1", description="where the application service listens for the homeserver")
     listen_port: int = Field(9000, description="and the port")
     public_url: str = Field("", description="how the homeserver reaches us; default: the listen address")
+    registration_secret_file: Path | None = Field(
+        None, description="file with Synapse's registration_shared_secret: makes accounts of people"
+    )
+    registration_token_file: Path | None = Field(
+        None, description="file with a registration token: makes accounts of people where there is no such secret"
+    )
 
 
 class GatewaySettings(Section):
@@ -66,6 +72,7 @@ class AgentSettings(Section):
     pids: int = Field(256, description="processes and threads of one agent")
     awake_s: int = Field(300, description="how long a sleeping agent stays awake after its last turn, in seconds")
     silent_s: int = Field(60, description="an agent that does not answer for so long is started again, in seconds")
+    hop_limit: int = Field(8, description="how often agents may call each other over one question of a person")
     turn_limit_s: int = Field(900, description="longest turn in seconds")
 
 
@@ -138,6 +145,11 @@ class Settings(Section):
     @property
     def secrets_dir(self) -> Path:
         return self.data_dir / "secrets"
+
+    @property
+    def registration_secret(self) -> Path:
+        """File with the secret that makes accounts; of our own homeserver unless another one was named."""
+        return self.homeserver.registration_secret_file or self.secrets_dir / "registration-secret"
 
     @property
     def logs_dir(self) -> Path:

@@ -15,6 +15,7 @@ from appservice.conversations.router import Router
 from appservice.conversations.runner import Runner
 from appservice.errors import OpsroomError
 from appservice.gateway.envoy import EnvoyGateway
+from appservice.homeserver import events
 from appservice.homeserver.client import ERRORS, Homeserver
 from appservice.homeserver.dispatch import Dispatcher, Effect
 from appservice.homeserver.events import Event
@@ -24,8 +25,12 @@ from appservice.homeserver.sender import Sender
 from appservice.ops import welcome
 from appservice.ops.checks import Checks
 from appservice.ops.room import OpsRoom
+from appservice.reconcile.accounts import Accounts
 from appservice.reconcile.engine import Engine
-from appservice.reconcile.worker import Place
+from appservice.reconcile.rooms import KIND as ROOM
+from appservice.reconcile.rooms import RoomKeeper
+from appservice.reconcile.sweeper import Sweeper
+from appservice.rooms.declared import Declared
 from appservice.storage.keys import Keys
 from appservice.storage.protocol import Objects, Users
 from appservice.store import consumers, housekeeping, meta, objects, rooms, status
@@ -65,6 +70,10 @@ class Plane:
     router: Router
     checks: Checks
     keys: Keys
+    room_keeper: RoomKeeper
+    declared: Declared
+    accounts: Accounts
+    sweeper: Sweeper
     space: str = ""
     not_ready: str = "starting"
     tasks: set[asyncio.Task[Any]] = field(default_factory=set)
@@ -89,6 +98,7 @@ class Plane:
         """Everything that goes on by itself; ends with the first that breaks."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self.engine.run(self._everything), name="reconcile")
+            group.create_task(self.sweeper.run(), name="sweeper")
             group.create_task(self.gaps.watch(lambda: self.operators.ops_room), name="homeserver watch")
             group.create_task(self._backend_events(), name="backend events")
             group.create_task(self._usage(), name="usage")
@@ -99,6 +109,10 @@ class Plane:
         room = await rooms.get(self.store, event.room_id)
         if event.type == "m.room.member":
             self.members.changed(event.room_id)
+        if event.state_key is not None:
+            await self._drift(event, room)
+        if (used := await self.accounts.look(event)) is not None:
+            return used
         operators_changed = self.operators.look(event)
         if event.room_id == self.operators.ops_room or operators_changed or await self._for_bot(event, room):
             return await self.ops.handle(event, room)
@@ -109,8 +123,20 @@ class Plane:
             return event.state_key == self.homeserver.bot
         return event.type == "m.room.message" and await self.ops.addressed(event, room)
 
-    async def place(self) -> Place:
-        return Place(space=self.space, operators=await self.operators.last_known())
+    async def _drift(self, event: Event, room: rooms.Room | None) -> None:
+        """Somebody changed a room of ours: it is looked at now."""
+        if event.sender == self.homeserver.bot:
+            return
+        if event.type == "m.space.child" and event.state_key:
+            room = await rooms.get(self.store, event.state_key)
+        if room is None or not room.alias or room.alias not in (wanted := await self.declared.rooms()):
+            return
+        inside = wanted[room.alias].members | wanted[room.alias].guests
+        gone = event.membership in ("leave", "ban") and event.state_key in inside
+        strange = event.membership in ("join", "invite", "knock") and event.state_key not in inside
+        if gone or strange or event.type in (*events.ROOM_STATE, "m.space.child"):
+            self.room_keeper.forget(room.alias)
+            self.engine.wake(Key(ROOM, room.alias))
 
     def operators_changed(self) -> None:
         self.own(self._wake_everything(), "operators changed")
@@ -162,12 +188,10 @@ class Plane:
             await welcome.correct(self.homeserver, self.sender, room, sent, found)
 
     async def _everything(self) -> Iterable[Key]:
-        return [stored.key for stored in await objects.every(self.store)]
+        return [*(stored.key for stored in await objects.every(self.store)), *await self.room_keeper.everything()]
 
     async def _wake_everything(self) -> None:
-        for operator in await self.operators.now():
-            if operator not in await self.members.of(self.space):
-                await self.homeserver.invite(self.space, operator)
+        await self.operators.now()
         for key in await self._everything():
             self.engine.wake(key)
 
@@ -201,6 +225,7 @@ class Plane:
     async def _housekeeping(self) -> None:
         while True:
             await self.store.write(partial(housekeeping.sweep, now=time()))
+            await self.accounts.expire(time())
             await asyncio.sleep(HOUSEKEEPING_S)
 
     @staticmethod

@@ -102,8 +102,16 @@ async def make_bare_room(server: Synapse, token: str, op: str) -> str:
     for user in (bot, BARE_AGENT):
         register = {"type": "m.login.application_service", "username": user[1:].split(":")[0], "inhibit_login": True}
         await call("POST", "register", register, user)
-    wanted = desired.worker_room("asked", alias_prefix="bare-", agent=BARE_AGENT, operators=frozenset({op}), parent="")
-    body = desired.creation(wanted, server_name=SERVER_NAME) | {"invite": sorted(wanted.members)}
+    wanted = desired.DesiredRoom(
+        alias="bare-worker-asked",
+        name="asked",
+        topic="As Opsroom's.",
+        purpose="worker",
+        members=frozenset({op, BARE_AGENT}),
+        powers={op: 100},
+    )
+    body = desired.creation(wanted, server_name=SERVER_NAME, parent="", open_to="", avatar="")
+    body |= {"invite": sorted(wanted.members)}
     room = str((await call("POST", "createRoom", body, bot))["room_id"])
     await call("POST", f"join/{quote(room)}", {}, BARE_AGENT)
     return room

@@ -1,5 +1,6 @@
 """The events of one answer: pure. A text becomes a message in a thread, its last state, and what did not fit."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,9 +54,10 @@ def complete(text: str, shown: str) -> bool:
     return text == shown and len(text.encode()) <= PIECE
 
 
-def compose(turn: Turn, text: str) -> dict[str, Any]:
-    """A message of the answer in the question's thread."""
-    return content.message(text, msgtype="m.text", thread=turn.thread, reply_to=turn.event_id, cause=cause(turn))
+def compose(turn: Turn, text: str, *, calls: Sequence[str] = ()) -> dict[str, Any]:
+    """A message of the answer in the question's thread. `calls`: whom its last state mentions."""
+    why = cause(turn) | ({"final": True} if calls else {})
+    return content.message(text, msgtype="m.text", thread=turn.thread, reply_to=turn.event_id, mention=calls, cause=why)
 
 
 def outgoing(turn: Turn, sender: str, part: str, body: dict[str, Any]) -> Outgoing:

@@ -4,15 +4,18 @@ from collections.abc import Sequence
 from time import time
 
 from appservice.conversations import answer
+from appservice.conversations.calling import Calls
 from appservice.conversations.running import Outcome
 from appservice.homeserver import content
 from appservice.homeserver.client import Homeserver
 from appservice.homeserver.patience import outlast
 from appservice.homeserver.sender import Sender
-from appservice.store import turns
+from appservice.store import audit, turns
 from appservice.store.database import Connection, Database
 from appservice.store.outbox import Outgoing
 from appservice.store.turns import Turn
+
+NOBODY = Calls()
 
 
 class Ending:
@@ -21,13 +24,15 @@ class Ending:
         self._homeserver = homeserver
         self._sender = sender
 
-    async def say(self, turn: Turn, user: str, outcome: Outcome, *, event_id: str, sent: bool) -> None:
+    async def say(
+        self, turn: Turn, user: str, outcome: Outcome, *, event_id: str, sent: bool, calls: Calls = NOBODY
+    ) -> None:
         """Send the last state of the answer. `sent`: a first message may be in the room though we lost its id."""
         if not outcome.text:
             await self.close(turn, outcome)
             return
         parts = answer.shape(outcome.text)
-        first = answer.compose(turn, parts.first)
+        first = answer.compose(turn, parts.first, calls=calls.users)
         if sent and not event_id:
             event_id = await self._sender.send(answer.outgoing(turn, user, "0", first))
         items = [
@@ -40,7 +45,7 @@ class Ending:
             items.append(await self._attach(turn, user, parts.file))
         if event_id and event_id != turn.answer_event:
             await self.note(turn, event_id)
-        await self.close(turn, outcome, items)
+        await self.close(turn, outcome, items, calls)
 
     async def _attach(self, turn: Turn, user: str, data: bytes) -> Outgoing:
         name = f"answer-{turn.agent}.md"
@@ -50,11 +55,13 @@ class Ending:
         body = content.attachment(name, address, len(data), mimetype="text/markdown", thread=turn.thread)
         return answer.outgoing(turn, user, "file", body)
 
-    async def close(self, turn: Turn, outcome: Outcome, items: Sequence[Outgoing] = ()) -> None:
+    async def close(self, turn: Turn, outcome: Outcome, items: Sequence[Outgoing] = (), calls: Calls = NOBODY) -> None:
         async def unit(db: Connection) -> bool:
             closed = await turns.end(db, turn.id, outcome.state, error=outcome.error, now=time())
             for item in items if closed else ():
                 await self._sender.keep(db, item)
+            for entry in calls.denied if closed else ():
+                await audit.record(db, entry)
             return closed
 
         if await self._store.write(unit):

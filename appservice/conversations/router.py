@@ -3,8 +3,8 @@
 Each handler returns an Effect: the turn is stored in the same unit that takes the event out of the inbox.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from hashlib import sha256
 from time import time
 
@@ -12,15 +12,14 @@ import structlog
 
 from appservice.conversations.runner import Runner
 from appservice.homeserver import content, events
-from appservice.homeserver.client import ERRORS, Homeserver, is_gone, localpart
+from appservice.homeserver.client import ERRORS, Homeserver, is_gone
 from appservice.homeserver.dispatch import Effect
 from appservice.homeserver.events import Event
-from appservice.homeserver.members import Members, Operators, short
+from appservice.homeserver.members import Members, short
 from appservice.homeserver.sender import Sender
-from appservice.policy.triggers import Asker, Decision, Place, may_trigger
-from appservice.resources.worker import ChannelPolicy
-from appservice.store import objects, rooms, turns
-from appservice.store.changes import Key
+from appservice.policy.roster import Names, Roster
+from appservice.policy.triggers import Decision, Place, may_trigger
+from appservice.store import audit, rooms, turns
 from appservice.store.database import Database
 from appservice.store.outbox import Outgoing
 from appservice.store.rooms import Room
@@ -30,28 +29,9 @@ STOP_KEY = "🛑"
 STOP_WORD = "!stop"
 POLITE_EVERY_S = 3600.0
 DIRECT = "dm"
+_DIRECT = ("direct", "leader-dm", "manager")
 
 log = structlog.get_logger()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Names:
-    """Which users are ours: agents by prefix, the bot by name."""
-
-    bot: str
-    prefix: str
-    server_name: str
-
-    def agent(self, user: str) -> str:
-        """The agent's name, or ''."""
-        start, end = f"@{self.prefix}", f":{self.server_name}"
-        return user[len(start) : -len(end)] if user.startswith(start) and user.endswith(end) else ""
-
-    def user(self, agent: str) -> str:
-        return f"@{self.prefix}{agent}:{self.server_name}"
-
-    def is_ours(self, user: str) -> bool:
-        return user == self.bot or bool(self.agent(user))
 
 
 class Router:
@@ -61,26 +41,26 @@ class Router:
         store: Database,
         homeserver: Homeserver,
         members: Members,
-        operators: Operators,
         sender: Sender,
         runner: Runner,
         names: Names,
-        drifted: Callable[[str], None],
+        roster: Callable[[], Awaitable[Roster]],
+        hop_limit: int,
     ) -> None:
         self._store = store
         self._homeserver = homeserver
         self._members = members
-        self._operators = operators
         self._sender = sender
         self._runner = runner
         self._names = names
-        self._drifted = drifted
+        self._roster = roster
+        self._hop_limit = hop_limit
         self._told: dict[tuple[str, str], float] = {}
 
     async def handle(self, event: Event, room: Room | None) -> Effect | None:
         """An event of a room that is not the ops room. `room`: what we know of it."""
         match event.type:
-            case "m.room.message" if event.replaces:
+            case "m.room.message" if event.replaces and not events.is_call(event.content):
                 return await self._edited(event)
             case "m.room.message":
                 return await self._message(event, room)
@@ -97,6 +77,8 @@ class Router:
     # -- questions ----------------------------------------------------------------------------------------------
 
     async def _message(self, event: Event, room: Room | None) -> Effect | None:
+        if events.is_call(event.content):
+            return await self._called(event, room)
         if event.msgtype not in ("m.text", "m.emote", "m.file", "m.image") or self._names.is_ours(event.sender):
             return None
         members = await self._members_in(event.room_id, room)
@@ -115,6 +97,42 @@ class Router:
             return None
         return self._runner.accept([self._turn(event, agent) for agent in allowed])
 
+    async def _called(self, event: Event, room: Room | None) -> Effect | None:
+        """An agent's answer that mentions agents. Only what ours say whole, and by their own user, is a call."""
+        caller, cause = self._names.agent(event.sender), events.map_of(event.content[content.CAUSE])
+        answered = await turns.get(self._store, events.text_of(cause.get("turn")))
+        if not caller or answered is None:
+            return None
+        members = await self._members_in(event.room_id, room)
+        named = {self._names.agent(user) for user in events.mentions(event.content, members)}
+        called = [agent for agent in sorted(named - {"", caller}) if await self._may(event, agent, "group")]
+        if called and answered.hop + 1 >= self._hop_limit:
+            await self._end_of_chain(event, answered, called)
+            return None
+        text = events.text_of(event.new_content.get("body")) or event.body
+        return (
+            self._runner.accept([self._turn_of(event, agent, answered, text) for agent in called]) if called else None
+        )
+
+    def _turn_of(self, event: Event, agent: str, answered: Turn, text: str) -> Turn:
+        return replace(
+            self._turn(event, agent),
+            thread=answered.thread,
+            question=text,
+            root=answered.root,
+            hop=answered.hop + 1,
+        )
+
+    async def _end_of_chain(self, event: Event, answered: Turn, called: Sequence[str]) -> None:
+        text = (
+            f"Agents have called each other {answered.hop + 1} times over one question, which is the limit."
+            f" {' and '.join(called)} was not called. Mention it to go on."
+        )
+        decision = Decision(verdict="deny", rule="hop limit", reason=text)
+        for agent in called:
+            await self._audit(event, agent, decision)
+        await self._say(event, text, user="", thread=answered.thread)
+
     def _asked(self, event: Event, room: Room | None, members: Mapping[str, str]) -> set[str]:
         """Agents this message is for: those it mentions; in a direct room the one who is there."""
         agents = {user: agent for user in members if (agent := self._names.agent(user))}
@@ -123,10 +141,10 @@ class Router:
         return {agents[user] for user in events.mentions(event.content, members) if user in agents}
 
     def _place(self, user: str, room: Room | None, members: Mapping[str, str]) -> Place:
-        """Direct: somebody alone with an agent, in a room of their own."""
+        """Direct: somebody alone with an agent, in a room that is meant for that."""
         agents = {member for member in members if self._names.agent(member)}
         others = set(members) - agents - {self._names.bot, user}
-        alone = room is not None and room.purpose == "direct" and len(agents) == 1 and not others
+        alone = room is not None and room.purpose in _DIRECT and len(agents) == 1 and not others
         return "direct" if alone else "group"
 
     async def _going_on(self, event: Event, members: Mapping[str, str]) -> tuple[list[str], Effect | None]:
@@ -141,10 +159,8 @@ class Router:
         return [], Effect(write=lambda db: turns.share(db, event.thread))
 
     async def decide(self, user: str, agent: str, place: Place) -> Decision:
-        """May this person ask this agent in such a room?"""
-        stored = await objects.recall(self._store, Key("Worker", agent))
-        declared = stored.document["spec"].get("channelPolicy", {}) if stored else {}
-        return may_trigger(await self._asker(user, agent), agent, place, ChannelPolicy.model_validate(declared))
+        """May this person, or this agent, ask that agent in such a room?"""
+        return may_trigger(await self._roster(), user, agent, place)
 
     async def explain(self, user: str, agent: str, room_id: str) -> Decision:
         """As `decide`, for a room that somebody names: its id, `dm`, or '' for any with others in it."""
@@ -161,25 +177,22 @@ class Router:
         decision = await self.decide(event.sender, agent, place)
         if not decision.allowed:
             log.info("trigger denied", sender=event.sender, agent=agent, rule=decision.rule)
+            await self._audit(event, agent, decision)
             await self._say_once(event, decision.reason, user=self._names.user(agent))
         return decision.allowed
 
-    async def _asker(self, user: str, agent: str) -> Asker:
-        name = localpart(user) if user.endswith(f":{self._names.server_name}") else ""
-        if user in await self._operators.last_known():
-            return Asker(user=user, localpart=name, is_operator=True)
-        return Asker(
-            user=user,
-            localpart=name,
-            is_agent=self._names.is_ours(user),
-            in_agents_room=await self._in_agents_room(user, agent),
+    async def _audit(self, event: Event, agent: str, decision: Decision) -> None:
+        entry = audit.Entry(
+            at=time(),
+            actor=event.sender,
+            action="trigger",
+            target=agent,
+            room_id=event.room_id,
+            verdict=decision.verdict,
+            rule=decision.rule,
+            cause=event.id,
         )
-
-    async def _in_agents_room(self, user: str, agent: str) -> bool:
-        for room in await rooms.every(self._store):
-            if room.purpose == "worker" and room.owner == agent:
-                return user in await self._members.of(room.room_id)
-        return False
+        await self._store.write(lambda db: audit.record(db, entry), durable=False)
 
     def _turn(self, event: Event, agent: str) -> Turn:
         cause = events.map_of(event.content.get(content.CAUSE))
@@ -242,8 +255,6 @@ class Router:
         agent = self._names.agent(event.state_key or "")
         if agent and event.membership == "invite" and room is None and not self._names.is_ours(event.sender):
             return await self._invited(event, agent)
-        if room is not None and room.purpose == "worker" and event.membership in ("leave", "ban"):
-            return Effect(after=lambda: self._drifted(room.owner))
         if agent and event.membership in ("leave", "ban") and room is not None and room.purpose == "direct":
             return Effect(write=lambda db: rooms.remove(db, event.room_id))
         return None
@@ -283,12 +294,15 @@ class Router:
         if time() - last < POLITE_EVERY_S:
             return
         self._told[event.sender, event.room_id] = time()
+        await self._say(event, text, user=user, thread=event.thread or event.id)
+
+    async def _say(self, event: Event, text: str, *, user: str, thread: str) -> None:
         item = Outgoing(
             txn_id=f"polite.{event.id}.0",
             room_id=event.room_id,
             sender=user or self._names.bot,
             type="m.room.message",
-            content=content.message(text, thread=event.thread or event.id, reply_to=event.id),
+            content=content.message(text, thread=thread, reply_to=event.id),
             cause=event.id,
         )
         await self._sender.send(item)

@@ -21,7 +21,7 @@ import structlog
 
 from appservice.conversations import answer
 from appservice.conversations.asking import Asking
-from appservice.conversations.ending import Ending
+from appservice.conversations.ending import NOBODY, Ending
 from appservice.conversations.running import ATTEMPTS, Agents, Delivery, Outcome, Running, stopped, with_note
 from appservice.conversations.typing import Typing
 from appservice.errors import OpsroomError
@@ -152,10 +152,11 @@ class Runner:
             outcome = await self._race(running, live)
             event_id = await live.settle()
             shown = live.shown
-        if event_id and answer.complete(outcome.text, shown):
-            await self._ending.close(turn, outcome)
+        calls = await self._agents.calls(turn, outcome.text) if outcome.state == "done" else NOBODY
+        if event_id and not calls.users and answer.complete(outcome.text, shown):
+            await self._ending.close(turn, outcome, calls=calls)
         else:
-            await self._ending.say(running.turn, user, outcome, event_id=event_id, sent=live.tried)
+            await self._ending.say(running.turn, user, outcome, event_id=event_id, sent=live.tried, calls=calls)
         log.info("turn ended", state=outcome.state, took_ms=round((time() - begun) * 1000))
 
     async def _race(self, running: Running, live: Live) -> Outcome:

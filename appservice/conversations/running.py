@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
+from appservice.conversations.calling import Calls
 from appservice.homeserver import content
 from appservice.runtimes.a2a import Agent
 from appservice.runtimes.wire import Update
@@ -50,14 +51,15 @@ class Outcome:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Agents:
     """What the runner needs to know of agents: `door` to one, `user` it speaks as, whether it is `awake` as far as is
-    known (asking it would cost each turn a round trip), `wake` it, and the `brief` for a turn, read in a unit; the last
-    two raise OpsroomError with the reason when it may not run or does not come up."""
+    known (asking it would cost each turn a round trip), `wake` it, the `brief` for a turn, read in a unit, and whom an
+    answer `calls`; `wake` and `brief` raise OpsroomError with the reason when it may not run or does not come up."""
 
     door: Callable[[str], Agent]
     user: Callable[[str], str]
     awake: Callable[[str], bool]
     wake: Callable[[str], Awaitable[None]]
     brief: Callable[[Connection, Turn], Awaitable[Mapping[str, object]]]
+    calls: Callable[[Turn, str], Awaitable[Calls]]
 
 
 def outcome_of(running: Running, update: Update) -> Outcome:

@@ -43,7 +43,9 @@ def prepare(settings: Settings, registration: Path, port: int) -> Prepared:
     write_private(home / "log.yaml", yaml.safe_dump(_logging()))
     document = homeserver_yaml(settings.server_name, home, registration, port) | kept
     write_private(home / "homeserver.yaml", yaml.safe_dump(document, sort_keys=False))
-    return Prepared(config=home / "homeserver.yaml", shared_secret=kept["registration_shared_secret"])
+    secret = kept["registration_shared_secret"]
+    write_private(settings.registration_secret, secret + "\n")
+    return Prepared(config=home / "homeserver.yaml", shared_secret=secret)
 
 
 def command(prepared: Prepared) -> tuple[str, ...]:

@@ -141,6 +141,10 @@ class Homeserver:
         found = await self.find(f"profile/{quote(user)}") or {}
         return {key: value for key, value in found.items() if isinstance(value, str)}
 
+    async def exists(self, user: str) -> bool:
+        """Whether there is an account of that name."""
+        return await self.find(f"profile/{quote(user)}") is not None
+
     async def set_profile(self, user: str, field: str, value: str) -> None:
         await self.call("PUT", f"profile/{quote(user)}/{field}", {field: value}, user=user)
 
@@ -161,6 +165,9 @@ class Homeserver:
     async def resolve(self, alias: str) -> str | None:
         found = await self.find(f"directory/room/{quote(alias)}")
         return str(found["room_id"]) if found else None
+
+    async def put_alias(self, alias: str, room_id: str) -> None:
+        await self.call("PUT", f"directory/room/{quote(alias)}", {"room_id": room_id})
 
     async def drop_alias(self, alias: str) -> None:
         try:
@@ -200,6 +207,14 @@ class Homeserver:
             await self.call("POST", f"rooms/{quote(room_id)}/invite", {"user_id": member}, user=user)
         except MForbidden as error:
             if "already in the room" not in str(error):
+                raise
+
+    async def kick(self, room_id: str, member: str, reason: str) -> None:
+        """Remove somebody; a member that is gone already is a success."""
+        try:
+            await self.call("POST", f"rooms/{quote(room_id)}/kick", {"user_id": member, "reason": reason})
+        except MForbidden as error:
+            if "not in the room" not in str(error).lower():
                 raise
 
     async def leave(self, room_id: str, *, user: str) -> None:

@@ -4,6 +4,7 @@ Every message carries `m.mentions` (empty unless somebody is called) and the cau
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -39,7 +40,7 @@ def message(
         "body": markdown,
         "m.mentions": {"user_ids": list(mention)} if mention else {},
     }
-    formatted = html(markdown)
+    formatted = html(_with_pills(markdown, mention))
     if formatted != markdown:
         content |= {"format": "org.matrix.custom.html", "formatted_body": formatted}
     if thread:
@@ -54,14 +55,22 @@ def message(
     return content
 
 
+def _with_pills(markdown: str, users: Sequence[str]) -> str:
+    """Each mentioned user's id as a link, which clients show as a name."""
+    for user in users:
+        whole_word = rf"(?<![\w`\[/]){re.escape(user)}(?![\w-])"
+        markdown = re.sub(whole_word, f"[{user}](https://matrix.to/#/{user})", markdown)
+    return markdown
+
+
 def edit(content: Mapping[str, Any], target: str) -> dict[str, Any]:
-    """An edit that makes `target` show this content. Nobody is called by an edit."""
+    """An edit that makes `target` show this content. Whom it mentions was not mentioned before."""
     shown = {key: value for key, value in content.items() if key != "m.relates_to"}
     return {
         "msgtype": content["msgtype"],
         "body": "* " + content["body"],
         **{key: content[key] for key in (CAUSE,) if key in content},
-        "m.mentions": {},
+        "m.mentions": content.get("m.mentions", {}),
         "m.new_content": shown,
         "m.relates_to": {"rel_type": "m.replace", "event_id": target},
     }

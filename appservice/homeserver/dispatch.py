@@ -55,7 +55,7 @@ class Dispatcher:
     async def receive(self, raw: Sequence[dict[str, Any]]) -> None:
         """Commit events and hand those that are new to their rooms, from `resume` on. What Opsroom's users say is
         not news to it."""
-        news = [event for event in raw if not self._is_ours(event["sender"]) or event["type"] == "m.room.member"]
+        news = [event for event in raw if not self._is_ours(event["sender"]) or _is_news(event)]
         if not news:
             return
         fresh = await self._store.write(lambda db: inbox.add(db, news, now=time()), durable=False)
@@ -140,3 +140,8 @@ def _log(raw: Mapping[str, Any]) -> None:
 
 
 logging.getLogger("mau").setLevel(logging.WARNING)
+
+
+def _is_news(raw: Mapping[str, Any]) -> bool:
+    """Of what ours say: who comes and goes, and answers that call somebody."""
+    return raw["type"] == "m.room.member" or events.is_call(events.map_of(raw.get("content")))

@@ -21,9 +21,15 @@ TYPES = (
     "m.room.redaction",
     "m.room.member",
     "m.room.power_levels",
+    "m.room.name",
+    "m.room.topic",
+    "m.room.join_rules",
+    "m.room.history_visibility",
+    "m.space.child",
     "m.room.encryption",
     "m.room.encrypted",
 )
+ROOM_STATE = ("m.room.power_levels", "m.room.name", "m.room.topic", "m.room.join_rules", "m.room.history_visibility")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,6 +139,12 @@ def mentions(content: Mapping[str, Any], members: Mapping[str, str]) -> frozense
     if isinstance(declared, Mapping) and content.get("formatted_body"):
         return frozenset()  # a client that knows mentions and says there is none
     return _named(text_of(content.get("body")), members)
+
+
+def is_call(content: Mapping[str, Any]) -> bool:
+    """Whether this is an answer of ours, in its last state, that mentions somebody."""
+    cause, mentioned = map_of(content.get("org.opsroom.cause")), map_of(content.get("m.mentions")).get("user_ids")
+    return cause.get("final") is True and bool(mentioned)
 
 
 def _named(body: str, members: Mapping[str, str]) -> frozenset[str]:

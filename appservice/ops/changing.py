@@ -2,7 +2,7 @@
 after a crash changes nothing more, then waits until the world follows."""
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from time import time
 from typing import Any
 
@@ -13,17 +13,28 @@ from appservice.ops import render
 from appservice.ops.answer import Answer
 from appservice.ops.hands import HISTORY, Hands, Progress, checked, reference
 from appservice.ops.uploads import Uploads
-from appservice.resources import registry, setting
+from appservice.reconcile.desk import Also
+from appservice.resources import setting
 from appservice.resources.document import Document
 from appservice.resources.printing import to_yaml
-from appservice.store import commands, meta, objects, turns
+from appservice.storage.protocol import StoredObject
+from appservice.store import commands, objects, turns
 from appservice.store.changes import Key
 from appservice.store.database import Connection
-from appservice.store.objects import Declared, Revision, Stored
+from appservice.store.declaring import Accepted, Author
+from appservice.store.objects import Revision, Stored
 from appservice.workspace.names import prefix
+
+Outcome = dict[str, Any]  # `results`: kind, name and what became of it
 
 WAIT_S = 120.0
 OWN_FOLDER = ".opsroom/"
+GONE = {
+    "Worker": "its sandbox, token, storage user and room are gone.",
+    "Team": "its agents and rooms are gone; the team's common files stay in the bucket.",
+    "Manager": "its agent is gone.",
+    "Human": "out of all rooms that follow from it; the account stays.",
+}
 
 
 class Changing:
@@ -32,53 +43,36 @@ class Changing:
         self._uploads = uploads
 
     async def apply(self, event: Event, _given: argparse.Namespace, progress: Progress) -> Answer:
-        if await self._outcome(event) is None:
+        if (outcome := await self._outcome(event)) is None:
             data, source = await self._uploads.find(event)
             try:
-                documents = checked(data, source)
+                outcome = await self._declare(event, checked(data, source))
             except OpsroomError as error:
                 return Answer(text=render.problems(error, source=source), ok=False)
-            await self._accept(event, documents)
-        return await self._settle(await self._outcome(event) or {}, progress)
+        return await self._settle(outcome, progress)
 
     async def set(self, event: Event, given: argparse.Namespace, progress: Progress) -> Answer:
-        key = Key(*reference(given.object))
-        if await self._outcome(event) is None:
-            stored = await self._h.stored(key)
+        if (outcome := await self._outcome(event)) is None:
+            stored = await self._h.own(given.object)
             text = to_yaml(setting.with_fields(stored.document, given.fields))
-            documents = checked(text.encode(), str(key))
-            if [(document.kind, document.name) for document in documents] != [key]:
-                raise Invalid(f"`{key}` cannot be renamed.", fix="Declare another object, and delete this one.")
-            await self._accept(event, documents)
-        return await self._settle(await self._outcome(event) or {}, progress)
+            documents = checked(text.encode(), str(stored.key))
+            if [(document.kind, document.name) for document in documents] != [stored.key]:
+                raise Invalid(f"`{stored.key}` cannot be renamed.", fix="Declare another object, and delete this one.")
+            outcome = await self._declare(event, documents)
+        return await self._settle(outcome, progress)
 
     async def rollback(self, event: Event, given: argparse.Namespace, progress: Progress) -> Answer:
-        key = Key(*reference(given.object))
-        if await self._outcome(event) is None:
+        if (outcome := await self._outcome(event)) is None:
+            kind, name = reference(given.object)
+            key = Key(kind or "Worker", name)
             earlier = _earlier(key, await objects.history(self._h.store, key, HISTORY), given.revision)
-            await self._accept(event, checked(earlier.text.encode(), f"revision {earlier.revision}"))
-        return await self._settle(await self._outcome(event) or {}, progress)
+            outcome = await self._declare(event, checked(earlier.text.encode(), f"revision {earlier.revision}"))
+        return await self._settle(outcome, progress)
 
-    async def _accept(self, event: Event, documents: Sequence[Document]) -> None:
-        self._wake_all(await self._h.store.write(lambda db: self._declare(db, event, documents)))
+    async def _declare(self, event: Event, documents: Sequence[Document]) -> Outcome:
+        return _outcome(await self._h.desk.declare(documents, _author(event), also=_settled_by(event)))
 
-    async def _declare(self, db: Connection, event: Event, documents: Sequence[Document]) -> dict[str, Any]:
-        results = []
-        for document in documents:
-            declared = Declared(
-                kind=document.kind,
-                name=document.name,
-                api_version=document.api_version,
-                document=registry.canonical(document),
-                text=document.text,
-            )
-            action = await objects.declare(db, declared, author=event.sender, cause=event.id, now=time())
-            results.append([document.kind, document.name, action])
-        outcome = {"results": results}
-        await commands.settle(db, event.id, outcome)
-        return outcome
-
-    async def _settle(self, outcome: Mapping[str, Any], progress: Progress) -> Answer:
+    async def _settle(self, outcome: Outcome, progress: Progress) -> Answer:
         """Wait until what was changed is so, showing how far it is; each object, and "ready" or why not."""
         results = [(Key(kind, name), action) for kind, name, action in outcome["results"]]
         if all(action == "unchanged" for _, action in results):
@@ -105,29 +99,28 @@ class Changing:
         return Answer(text="\n\n".join([f"No changes. {count}", *([render.lines(lines)] if lines else [])]))
 
     async def delete(self, event: Event, given: argparse.Namespace, _progress: Progress) -> Answer:
-        key = Key(*reference(given.object, given.name))
-        if await self._outcome(event) is None:
-            stored = await self._h.stored(key)
+        if (outcome := await self._outcome(event)) is None:
+            stored = await self._h.own(given.object, given.name)
             await self._ask_about_files(stored, given.files)
-            await self._h.store.write(lambda db: self._begin_delete(db, event, key, keep=given.files == "keep"))
-            self._h.changes.publish(key)
-            self._h.wake(key)
+            keep = given.files == "keep"
+            done = await self._h.desk.delete(stored, _author(event), keep_files=keep, also=_settled_by(event))
+            outcome = _outcome(done)
+        [[kind, name, _]] = outcome["results"]
+        key = Key(kind, name)
 
         async def gone() -> bool:
             return await objects.get(self._h.store, key) is None
 
         if await self._h.changes.until(gone, WAIT_S):
-            return Answer(text=f"Deleted `{key}`: its sandbox, token, storage user and room are gone.")
+            return Answer(text=f"Deleted `{key}`: {GONE[kind]}")
         return Answer(text=f"`{key}` is being deleted and is not gone yet. See why: `!describe {key}`", ok=False)
 
     async def _ask_about_files(self, stored: Stored, choice: str) -> None:
         """Files are somebody's work: what becomes of them must be said."""
         if choice:
             return
-        start = prefix(stored.name)
-        managed = await self._h.managed(stored.name)
-        found = [item for item in await self._h.objects.list(start) if item.key.removeprefix(start) not in managed]
-        own = [item for item in found if not item.key.removeprefix(start).startswith(OWN_FOLDER)]
+        agents = [stored] if stored.kind == "Worker" else await objects.owned_by(self._h.store, str(stored.key))
+        own = [item for agent in agents for item in await self._own_files(agent.name)]
         if own:
             what = f"{len(own)} file{'s' if len(own) > 1 else ''} ({render.size(sum(item.size for item in own))})"
             raise Invalid(
@@ -135,53 +128,60 @@ class Changing:
                 fix=f"Say what becomes of them: `!delete {stored.key} --files keep` or `--files delete`",
             )
 
-    async def _begin_delete(self, db: Connection, event: Event, key: Key, *, keep: bool) -> None:
-        await objects.begin_delete(db, key, author=event.sender, cause=event.id, now=time())
-        if keep:
-            await meta.put(db, meta.KEEP_FILES + key.name, event.id)
-        await commands.settle(db, event.id, {"results": [[*key, "deleted"]]})
+    async def _own_files(self, agent: str) -> list[StoredObject]:
+        start = prefix(agent)
+        managed = await self._h.managed(agent)
+        found = [item for item in await self._h.objects.list(start) if item.key.removeprefix(start) not in managed]
+        return [item for item in found if not item.key.removeprefix(start).startswith(OWN_FOLDER)]
 
     async def restart(self, event: Event, given: argparse.Namespace, progress: Progress) -> Answer:
-        key = Key(*reference(given.object))
-        if await self._outcome(event) is None:
-            await self._h.stored(key)
-
-            async def unit(db: Connection) -> None:
-                await objects.mark_restart(db, key, event.id)
-                await commands.settle(db, event.id, {"results": [[*key, "restarted"]]})
-
-            await self._h.store.write(unit)
-            self._h.changes.publish(key)
-            self._h.wake(key)
-        return await self._settle({"results": [[*key, "restarted"]]}, progress)
+        """Of an agent, or of all agents that an object is made of."""
+        if (outcome := await self._outcome(event)) is None:
+            stored = await self._h.find(given.object)
+            agents = [stored] if stored.kind == "Worker" else await objects.owned_by(self._h.store, str(stored.key))
+            if not agents:
+                raise Invalid(f"`{stored.key}` has no sandbox.", fix="`!get workers` lists what has.")
+            outcome = _outcome(await self._h.desk.restart(agents, event.id, also=_settled_by(event)))
+        return await self._settle(outcome, progress)
 
     async def stop(self, event: Event, given: argparse.Namespace, _progress: Progress) -> Answer:
-        key = Key(*reference(given.object))
-        await self._h.stored(key)
-        found = [turn for turn in await turns.open_turns(self._h.store) if turn.agent == key.name]
+        stored = await self._h.find(given.object)
+        agents = {stored.name, *(part.name for part in await objects.owned_by(self._h.store, str(stored.key)))}
+        found = [turn for turn in await turns.open_turns(self._h.store) if turn.agent in agents]
         for turn in found:
             self._h.stop_turn(turn.id, short(event.sender))
         if not found:
-            return Answer(text=f"{key.name} is not answering anything.")
-        return Answer(text=f"Stopped {len(found)} turn{'s' if len(found) > 1 else ''} of {key.name}.")
+            return Answer(text=f"{stored.name} is not answering anything.")
+        return Answer(text=f"Stopped {len(found)} turn{'s' if len(found) > 1 else ''} of {stored.name}.")
 
-    async def _outcome(self, event: Event) -> dict[str, Any] | None:
+    async def _outcome(self, event: Event) -> Outcome | None:
         """What this command has done already, in a run that a crash ended."""
         command = await commands.get(self._h.store, event.id)
         return command.outcome if command else None
 
-    def _wake_all(self, outcome: Mapping[str, Any]) -> None:
-        for kind, name, action in outcome["results"]:
-            if action != "unchanged":
-                self._h.changes.publish(Key(kind, name))
-                self._h.wake(Key(kind, name))
+
+def _outcome(done: Accepted) -> Outcome:
+    return {"results": [[*key, action] for key, action in done.documents]}
+
+
+def _settled_by(event: Event) -> Also:
+    """Keep with the effect that this command had it."""
+
+    async def unit(db: Connection, done: Accepted) -> None:
+        await commands.settle(db, event.id, _outcome(done))
+
+    return unit
+
+
+def _author(event: Event) -> Author:
+    return Author(user=event.sender, cause=event.id, now=time())
 
 
 def _earlier(key: Key, found: Sequence[Revision], number: int) -> Revision:
     """The revision of that number; for 0 the last one before the newest that declared something."""
     hint = f"`!history {key}` lists them."
     if not found:
-        raise NotFound(f"nothing is known of `{key}`", fix="`!get workers` lists what there is.")
+        raise NotFound(f"nothing is known of `{key}`", fix="`!get all` lists what there is.")
     fits = [one for one in found if one.revision == number] if number else [one for one in found[1:] if one.text]
     if not fits:
         what = f"`{key}` has no revision {number}" if number else f"`{key}` has only one revision"

@@ -115,7 +115,7 @@ _ALL = (
     Command(
         name="get",
         summary="list objects, or show one",
-        examples=("!get workers", "!get worker/alice -o yaml"),
+        examples=("!get workers", "!get all", "!get worker/alice -o yaml"),
         arguments=(
             Argument(("object",), {"metavar": "KIND[/NAME]", "nargs": "?", "default": "workers"}),
             _NAME,
@@ -132,7 +132,7 @@ _ALL = (
     ),
     Command(
         name="explain",
-        summary="may this person ask this agent, and which rule says so",
+        summary="may this person or agent call that agent, and which rule says so",
         detail="Without a room: in a room with others. `in dm`: alone with the agent.",
         examples=(
             "!explain @bob -> alice",
@@ -143,6 +143,15 @@ _ALL = (
         aliases=("why",),
     ),
     Command(
+        name="audit",
+        summary="what was not allowed lately, and by which rule",
+        examples=("!audit", "!audit alice --last 50"),
+        arguments=(
+            Argument(("object",), {"metavar": "AGENT", "nargs": "?", "default": ""}),
+            Argument(("--last",), {"type": int, "default": 20, "metavar": "N"}),
+        ),
+    ),
+    Command(
         name="logs",
         summary="what an agent's process wrote",
         examples=("!logs alice", "!logs alice --lines 500"),
@@ -151,7 +160,7 @@ _ALL = (
     ),
     Command(
         name="restart",
-        summary="make an agent's sandbox anew; its files stay",
+        summary="make an agent's sandbox anew, or those of a team; files stay",
         examples=("!restart alice",),
         arguments=(_object(),),
         group="change",

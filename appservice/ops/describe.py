@@ -1,6 +1,8 @@
 """All about one object, for the person who must know at 3 a.m. what an agent did and who allowed it."""
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
 from appservice.homeserver.members import short
 from appservice.ops import render
@@ -23,17 +25,28 @@ async def describe(store: Database, stored: Stored, *, now: float) -> str:
 
 
 def _head(stored: Stored, found: Status, now: float) -> str:
-    spec = stored.document["spec"]
+    spec, seen = stored.document["spec"], found.facts
     facts = {
         "State": render.state(stored, found),
+        "Part of": f"`{stored.owner}`" if stored.owner else "",
+        "Name": spec.get("displayName", ""),
+        "Level": spec.get("permissionLevel", ""),
+        "Note": spec.get("note", ""),
         "Model": spec.get("model", ""),
-        "Matrix user": found.facts.get("matrixUserID", ""),
+        "Matrix user": seen.get("matrixUserID", ""),
         "Room": render.room_link(stored.name, found),
-        "Sandbox": found.facts.get("container", ""),
+        "Rooms": len(seen.get("rooms", ())) or "",
+        "Agents": ", ".join(map(_member, seen.get("members", ()))),
+        "Sandbox": seen.get("container", ""),
         "Declared": f"generation {stored.generation} by {short(stored.author)}, {render.when(stored.changed_at, now)}",
     }
     lines = [f"**{stored.key}**", ""]
     return "\n".join([*lines, *(f"- {name}: {value}" for name, value in facts.items() if value)])
+
+
+def _member(member: Mapping[str, Any]) -> str:
+    leads = " (leader)" if member["role"] == "team_leader" else ""
+    return f"{member['name']}{leads} {'ready' if member['ready'] else 'NOT READY'}"
 
 
 def _conditions(found: Status, now: float) -> str:

@@ -26,14 +26,14 @@ class Request:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asks:
-    """A question about who may ask whom. `room`: an alias, an id, `dm`, or '' for any room with others."""
+    """A question about who may ask whom, as typed. `room`: an alias, an id, `dm`, or '' for any room with others."""
 
     user: str
     agent: str
     room: str = ""
 
 
-def asks(words: list[str], *, server_name: str) -> Asks:
+def asks(words: list[str]) -> Asks:
     """Read `@bob -> alice in #lounge`; the arrow, @ and server may be left out. Raises Invalid."""
     said = [word for word in words if word not in ("->", "→", "to", "may", "ask")]
     match said:
@@ -43,9 +43,6 @@ def asks(words: list[str], *, server_name: str) -> Asks:
             pass
         case _:
             raise Invalid("this does not say who asks whom.", fix="Use it like this: `!explain @bob -> alice`")
-    user = user if user.startswith("@") else f"@{user}"
-    user = user if ":" in user else f"{user}:{server_name}"
-    room = f"{room}:{server_name}" if room.startswith("#") and ":" not in room else room
     return Asks(user=user, agent=agent, room=room)
 
 

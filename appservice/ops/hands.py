@@ -7,13 +7,15 @@ from appservice.backends.protocol import Backend
 from appservice.config import Settings
 from appservice.errors import Invalid, NotFound
 from appservice.health import Health
+from appservice.policy.roster import Names
 from appservice.policy.triggers import Decision
+from appservice.reconcile.desk import Desk
 from appservice.resources import registry
 from appservice.resources.document import Document
 from appservice.resources.suggest import nearest
 from appservice.resources.worker import WorkerSpec
 from appservice.storage.protocol import Objects
-from appservice.store import objects, status
+from appservice.store import declaring, objects, status
 from appservice.store.changes import Changes, Key
 from appservice.store.database import Database
 from appservice.store.objects import Stored
@@ -29,7 +31,7 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hands:
-    """What verbs work with. `wake` a key's reconciliation at once, `stop_turn` by id and name, `checks` for the
+    """What verbs work with. `stop_turn` by id and name, `checks` for the
     doctor, `managed` the paths in an agent's prefix that are not its own work, `explain` who may ask whom in which
     room, `resolve` an alias to a room's id."""
 
@@ -38,22 +40,33 @@ class Hands:
     changes: Changes
     backend: Backend
     objects: Objects
-    wake: Callable[[Key], None]
+    desk: Desk
     stop_turn: Callable[[str, str], None]
     checks: Callable[[], Awaitable[Sequence[Health]]]
     managed: Callable[[str], Awaitable[frozenset[str]]]
     explain: Callable[[str, str, str], Awaitable[Decision]]
+    names: Names
     resolve: Callable[[str], Awaitable[str | None]]
 
-    async def stored(self, key: Key) -> Stored:
-        """Raises NotFound with the nearest name."""
-        stored = await objects.get(self.store, key)
-        if stored is not None:
-            return stored
-        known = [other.name for other in await objects.every(self.store, key.kind)]
-        near = nearest(key.name, known)
-        hint = f"Did you mean `{near}`?" if near else "`!get workers` lists what there is."
-        raise NotFound(f"there is no {key.kind.lower()} called `{key.name}`", fix=hint)
+    async def find(self, text: str, name: str = "") -> Stored:
+        """The object that `worker/alice`, `worker alice` or `alice` means. Raises NotFound with the nearest name."""
+        kind, called = reference(text, name)
+        everything = await objects.every(self.store, kind or None)
+        same = [stored for stored in everything if stored.name == called]
+        if same:
+            return next((stored for stored in same if stored.kind == "Worker"), same[0])
+        near = nearest(called, [other.name for other in everything])
+        hint = f"Did you mean `{near}`?" if near else "`!get all` lists what there is."
+        raise NotFound(f"there is no {kind.lower() if kind else 'object'} called `{called}`", fix=hint)
+
+    async def own(self, text: str, name: str = "") -> Stored:
+        """As `find`, for what is changed by itself. Raises Invalid for a part of another object."""
+        stored = await self.find(text, name)
+        if stored.owner:
+            raise Invalid(
+                f"`{stored.key}` is part of `{stored.owner}`.", fix=f"Change it there: `!edit {stored.owner}`"
+            )
+        return stored
 
     async def pair(self, key: Key) -> tuple[Stored | None, Status]:
         return await objects.get(self.store, key), await status.get(self.store, key)
@@ -64,7 +77,8 @@ class Hands:
 
 
 def reference(text: str, name: str = "") -> tuple[str, str]:
-    """`worker/alice`, `worker alice`, `workers` or `alice` as (kind, name). Raises Invalid for an unknown kind."""
+    """`worker/alice`, `worker alice`, `workers` or `alice` as (kind, name); '' for a kind that is not said. Raises
+    Invalid for an unknown kind."""
     word, _, rest = text.partition("/")
     kind = registry.find_kind(word)
     if kind is not None:
@@ -73,14 +87,16 @@ def reference(text: str, name: str = "") -> tuple[str, str]:
         known = ", ".join(kind.plural for kind in registry.KINDS.values())
         raise Invalid(f"`{word}` is not a kind.", fix=f"Known kinds: {known}.")
     if word.lower() in _KINDS_TO_COME:
-        raise Invalid(f"`{word}` is a kind that is not supported yet.", fix="`!get workers` lists what there is.")
-    return "Worker", text.removeprefix("@").split(":")[0]
+        raise Invalid(f"`{word}` is a kind that is not supported yet.", fix="`!get all` lists what there is.")
+    return "", text.removeprefix("@").split(":")[0]
 
 
 def checked(data: bytes, source: str) -> tuple[Document, ...]:
     """Read documents. That skills exist is known only outside of the pure part that reads them."""
     documents = registry.parse(data, source=source)
     for document in documents:
-        if isinstance(document.spec, WorkerSpec):
-            skills.chosen(document.spec.skills)
+        specs = [part.spec for part in declaring.parts(document)]
+        for spec in (*specs, document.spec):
+            if isinstance(spec, WorkerSpec):
+                skills.chosen(spec.skills)
     return documents

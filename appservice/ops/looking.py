@@ -13,11 +13,12 @@ from appservice.ops.answer import Answer
 from appservice.ops.describe import describe
 from appservice.ops.hands import HISTORY, Hands, Progress, checked, reference
 from appservice.ops.uploads import Uploads
+from appservice.policy.triggers import Decision
+from appservice.reconcile import plan as planning
 from appservice.resources import registry
 from appservice.resources.printing import to_yaml
-from appservice.resources.source import FieldPath
-from appservice.store import inbox, objects, outbox, turns
-from appservice.store.changes import Key
+from appservice.store import audit, inbox, objects, outbox, turns
+from appservice.store.changes import Key, parse
 from appservice.store.objects import Stored
 from appservice.store.status import Status
 
@@ -59,41 +60,71 @@ class Looking:
         )
 
     async def get(self, _event: Event, given: argparse.Namespace, _progress: Progress) -> Answer:
-        kind, name = reference(given.object, given.name)
-        if name:
-            stored = await self._h.stored(Key(kind, name))
-            return _shown([stored], given.output, await self._h.pairs([stored]))
-        found = await objects.every(self._h.store, kind)
+        if given.object.lower() == "all":
+            found = await objects.every(self._h.store)
+        else:
+            kind, name = reference(given.object, given.name)
+            if name:
+                stored = await self._h.find(given.object, given.name)
+                return _shown([stored], given.output, await self._h.pairs([stored]))
+            found = await objects.every(self._h.store, kind)
         if not found:
-            return Answer(text="There are no workers yet. Drop a `.yaml` file here to make one.")
+            word = "objects" if given.object.lower() == "all" else registry.KINDS[kind].plural
+            return Answer(text=f"There are no {word} yet. Drop a `.yaml` file here to make one.")
         return _shown(found, given.output, await self._h.pairs(found))
 
     async def describe(self, _event: Event, given: argparse.Namespace, _progress: Progress) -> Answer:
-        stored = await self._h.stored(Key(*reference(given.object, given.name)))
+        stored = await self._h.find(given.object, given.name)
         return Answer(text=await describe(self._h.store, stored, now=time()))
 
     async def explain(self, _event: Event, given: argparse.Namespace, _progress: Progress) -> Answer:
-        asked = grammar.asks(given.words, server_name=self._h.settings.server_name)
-        stored = await self._h.stored(Key(*reference(asked.agent)))
-        decision = await self._h.explain(asked.user, stored.name, await self.room(asked.room))
-        return Answer(text=render.decision(asked, decision, _source(stored, decision.field)))
+        asked = grammar.asks(given.words)
+        stored = await self._h.find(asked.agent)
+        decision = await self._h.explain(await self._user(asked.user), stored.name, await self.room(asked.room))
+        return Answer(text=render.decision(asked, decision, await self._source(decision)))
+
+    async def audit(self, _event: Event, given: argparse.Namespace, _progress: Progress) -> Answer:
+        target = (await self._h.find(given.object)).name if given.object else ""
+        found = await audit.newest(self._h.store, target=target, limit=max(1, min(given.last, 200)))
+        return Answer(text=render.audit(found, now=time()))
+
+    async def _user(self, word: str) -> str:
+        """`bob` is the agent of that name, else the person; a full Matrix id is itself."""
+        name = word.removeprefix("@")
+        if ":" in name:
+            return f"@{name}"
+        agent = await objects.get(self._h.store, Key("Worker", name))
+        return self._h.names.user(name) if agent else self._h.names.person(name)
+
+    async def _source(self, found: Decision) -> str:
+        """Where a rule stands: line and text of what was declared."""
+        if not found.document:
+            return ""
+        stored = await objects.get(self._h.store, parse(found.document))
+        if stored is None:
+            return ""
+        [document] = registry.parse(stored.text.encode(), source=str(stored.key))
+        line = document.tree.mark(found.field).line
+        return f"`{stored.key}`, line {line}: `{stored.text.splitlines()[line - 1].strip()}`"
 
     async def room(self, word: str) -> str:
-        if not word.startswith("#"):
+        if word in ("", "dm") or word.startswith("!"):
             return word
+        word = word if word.startswith("#") else f"#{word}"
+        word = word if ":" in word else f"{word}:{self._h.settings.server_name}"
         found = await self._h.resolve(word)
         if found is None:
             raise NotFound(f"there is no room {word} on this homeserver", fix="Write its `#alias:server` or its `!id`.")
         return found
 
     async def edit(self, _event: Event, given: argparse.Namespace, _progress: Progress) -> Answer:
-        stored = await self._h.stored(Key(*reference(given.object, given.name)))
+        stored = await self._h.own(given.object, given.name)
         text = "Change the file and upload it here; try it before with `!plan` as the upload's caption."
         return Answer(text=text, file=(f"{stored.name}.yaml", stored.text))
 
     async def export(self, _event: Event, _given: argparse.Namespace, _progress: Progress) -> Answer:
         found = await objects.every(self._h.store)
-        declared = [stored for stored in found if not stored.deleting]
+        declared = [stored for stored in found if not stored.deleting and not stored.owner]
         if not declared:
             return Answer(text="Nothing is declared yet.")
         text = "---\n".join(f"{stored.text.rstrip()}\n" for stored in declared)
@@ -103,14 +134,16 @@ class Looking:
         )
 
     async def history(self, _event: Event, given: argparse.Namespace, _progress: Progress) -> Answer:
-        key = Key(*reference(given.object, given.name))
+        kind, name = reference(given.object, given.name)
+        key = Key(kind or "Worker", name)
         found = await objects.history(self._h.store, key, HISTORY)
         if not found:
-            await self._h.stored(key)  # says what there is instead
+            key = (await self._h.find(given.object, given.name)).key  # or says what there is instead
+            found = await objects.history(self._h.store, key, HISTORY)
         return Answer(text=render.history(key, plan.with_fields(found), now=time()))
 
     async def logs(self, _event: Event, given: argparse.Namespace, _progress: Progress) -> Answer:
-        stored = await self._h.stored(Key(*reference(given.object)))
+        stored = await self._h.find(given.object)
         lines = max(1, min(given.lines, 5_000))
         text = (await self._h.backend.logs(stored.name, lines=lines)).rstrip()
         if not text:
@@ -128,22 +161,12 @@ class Looking:
         except OpsroomError as error:
             return Answer(text=render.problems(error, source=source), ok=False)
         known = {stored.key: stored for stored in await objects.every(self._h.store)}
-        return Answer(text=plan.told(plan.plan(documents, known)))
-
-
-def _source(stored: Stored, field: FieldPath) -> str:
-    """Where a rule stands: line and text of what was declared."""
-    if not field:
-        return ""
-    [document] = registry.parse(stored.text.encode(), source=str(stored.key))
-    line = document.tree.mark(field).line
-    return f"`{stored.key}`, line {line}: `{stored.text.splitlines()[line - 1].strip()}`"
+        return Answer(text=plan.told(planning.plan(documents, known)))
 
 
 def _shown(found: Sequence[Stored], output: str, pairs: Sequence[tuple[Stored, Status]]) -> Answer:
     if output == "table":
-        head = ("NAME", "STATE", "MODEL", "AGE")
-        return Answer(text=render.table(head, render.worker_rows(pairs, time())))
+        return Answer(text=render.listing(pairs, time()))
     if output == "yaml":
         text = "---\n".join(to_yaml(s.document) for s in found)
         return Answer(text=f"```yaml\n{text}```")

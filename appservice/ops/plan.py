@@ -1,54 +1,16 @@
-"""What an apply would do, before it is done. Pure."""
+"""Plans and histories as people read them. Pure."""
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from appservice.errors import OpsroomError
+from appservice.reconcile.plan import Step
 from appservice.resources import registry
 from appservice.resources.difference import NOTHING, Change, changes
-from appservice.resources.document import Document
-from appservice.store.changes import Key
-from appservice.store.objects import Revision, Stored
+from appservice.store.objects import Revision
 
 SHOWN = 80  # characters of a value
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
-    """What becomes of one object: each field that changes, with what that does to what runs, in words."""
-
-    key: Key
-    action: str  # create, change, none
-    changed: tuple[tuple[Change, str], ...] = ()
-    note: str = ""
-
-
-def plan(documents: Sequence[Document], known: Mapping[Key, Stored]) -> list[Step]:
-    return [_step(document, known.get(Key(document.kind, document.name))) for document in documents]
-
-
-def _step(document: Document, stored: Stored | None) -> Step:
-    key = Key(document.kind, document.name)
-    if stored is None:
-        return Step(key=key, action="create")
-    found = changes(stored.document, registry.canonical(document))
-    changed = tuple((change, _effect(document, change)) for change in found)
-    if stored.deleting:
-        return Step(key=key, action="change", changed=changed, note="its deletion is taken back")
-    return Step(key=key, action="change" if found else "none", changed=changed)
-
-
-def _effect(document: Document, change: Change) -> str:
-    if change.path[0] != "spec":
-        return ""
-    effects, field = registry.KINDS[document.kind].effects, str(change.path[1])
-    return effects.get(f"{field}={_stated(document, field)}") or effects.get(field, "")
-
-
-def _stated(document: Document, field: str) -> object:
-    return document.spec.model_dump(mode="json", by_alias=True).get(field)
 
 
 def told(steps: Sequence[Step]) -> str:

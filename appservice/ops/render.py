@@ -1,6 +1,6 @@
 """How answers look: facts in, Markdown out. The word comes first, the worst row first, and a next step last. Pure."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
 from appservice.errors import OpsroomError, Problem
@@ -9,6 +9,7 @@ from appservice.homeserver.members import short
 from appservice.ops.commands import COMMANDS, Command
 from appservice.ops.grammar import Asks
 from appservice.policy.triggers import Decision
+from appservice.store.audit import Entry
 from appservice.store.changes import Key
 from appservice.store.objects import Revision, Stored
 from appservice.store.outbox import Outgoing
@@ -103,18 +104,60 @@ def checks(found: Sequence[Health]) -> str:
     return "\n".join(lines)
 
 
-def worker_rows(found: Sequence[tuple[Stored, Status]], now: float) -> list[Sequence[str]]:
-    order = {"Failed": 0, "Pending": 1, "Updating": 1}
-    ranked = sorted(found, key=lambda pair: (order.get(state(*pair), 2), pair[0].name))
-    return [
-        (
-            stored.name,
-            state(stored, status),
-            str(stored.document["spec"].get("model", "")),
-            duration(now - stored.created_at),
-        )
-        for stored, status in ranked
+_COLUMNS: Mapping[str, tuple[str, ...]] = {
+    "Worker": ("NAME", "STATE", "MODEL", "PART OF", "AGE"),
+    "Team": ("NAME", "STATE", "LEADER", "WORKERS", "AGE"),
+    "Human": ("NAME", "STATE", "LEVEL", "MATRIX USER", "AGE"),
+    "Manager": ("NAME", "STATE", "MODEL", "AGE"),
+}
+_ORDER = {"Failed": 0, "Degraded": 0, "Pending": 1, "Updating": 1}
+
+
+def listing(found: Sequence[tuple[Stored, Status]], now: float) -> str:
+    """A table a kind, what is not well first."""
+    kinds = [kind for kind in _COLUMNS if any(stored.kind == kind for stored, _ in found)]
+    tables = []
+    for kind in kinds:
+        pairs = [pair for pair in found if pair[0].kind == kind]
+        ranked = sorted(pairs, key=lambda pair: (_ORDER.get(state(*pair), 2), pair[0].name))
+        owned = any(stored.owner for stored, _ in ranked)
+        columns = [column for column in _COLUMNS[kind] if column != "PART OF" or owned]
+        rows = [[_column(column, *pair, now=now) for column in columns] for pair in ranked]
+        tables.append(f"**{kind}s**\n\n{table(columns, rows)}" if len(kinds) > 1 else table(columns, rows))
+    return "\n\n".join(tables)
+
+
+def _column(column: str, stored: Stored, status: Status, *, now: float) -> str:
+    spec, facts = stored.document["spec"], status.facts
+    match column:
+        case "NAME":
+            return stored.name
+        case "STATE":
+            return state(stored, status)
+        case "PART OF":
+            return stored.owner
+        case "LEADER":
+            return str(spec["leader"]["name"])
+        case "WORKERS":
+            return f"{facts.get('readyWorkers', 0)} of {facts.get('totalWorkers', len(spec.get('workers', ())))} ready"
+        case "LEVEL":
+            return str(spec["permissionLevel"])
+        case "MATRIX USER":
+            return str(facts.get("matrixUserID", ""))
+        case "MODEL":
+            return str(spec.get("model", ""))
+    return duration(now - stored.created_at)
+
+
+def audit(found: Sequence[Entry], *, now: float) -> str:
+    if not found:
+        return "Nothing was refused."
+    lines = [
+        f"- {when(one.at, now)}: **{one.verdict.upper()}** {short(one.actor)} → {one.target}"
+        f" ({one.action}, rule: {one.rule})"
+        for one in found
     ]
+    return "\n".join([*lines, "", "Why: `!explain WHO -> AGENT`"])
 
 
 def state(stored: Stored, status: Status) -> str:
@@ -123,10 +166,21 @@ def state(stored: Stored, status: Status) -> str:
     return status.phase if status.observed_generation == stored.generation else "Updating"
 
 
+_NOTES = ("FieldsEffective", "References")  # conditions that keep nothing from being ready
+
+
 def first_trouble(status: Status) -> Condition | None:
     """The condition that tells why an object is not ready: a failure before a wait."""
-    bad = [c for c in status.conditions if c.status != "True" and c.type != "FieldsEffective"]
+    bad = [c for c in status.conditions if c.status != "True" and c.type not in _NOTES]
     return next((c for c in bad if c.reason != "Waiting"), bad[0] if bad else None)
+
+
+_SETTLED = {
+    "Running": "ready",
+    "Active": "ready",
+    "Sleeping": "asleep; a mention wakes it",
+    "Stopped": "stopped",
+}
 
 
 def outcome_line(action: str, stored: Stored | None, status: Status) -> str:
@@ -135,14 +189,15 @@ def outcome_line(action: str, stored: Stored | None, status: Status) -> str:
         return action
     name = f"`{stored.key}`"
     if is_settled(stored, status):
-        tail = {"Running": "ready", "Sleeping": "asleep; a mention wakes it", "Stopped": "stopped"}[status.phase]
+        tail = _SETTLED[status.phase]
     elif (trouble := first_trouble(status)) is not None:
         tail = f"not ready: {trouble.message or trouble.reason}"
     else:
         tail = "on its way"
-    waiting = status.condition("FieldsEffective")
-    note = f" {waiting.message}" if waiting is not None and waiting.status == "False" else ""
-    room = f" Its room: {room_link(stored.name, status)}" if status.phase == "Running" and action == "created" else ""
+    notes = [status.condition(type_) for type_ in _NOTES]
+    note = "".join(f" {found.message}" for found in notes if found is not None and found.status == "False")
+    fresh = status.phase in ("Running", "Active") and action == "created"
+    room = f" Its room: {link}" if fresh and (link := room_link(stored.name, status)) else ""
     return f"{action} {name} — {tail.rstrip('.')}.{room}{note}".lstrip()
 
 
@@ -158,7 +213,7 @@ def lines(found: Sequence[str]) -> str:
 
 
 def is_settled(stored: Stored, status: Status) -> bool:
-    return _is_current(stored, status) and not stored.deleting and status.phase in ("Running", "Sleeping", "Stopped")
+    return _is_current(stored, status) and not stored.deleting and status.phase in _SETTLED
 
 
 def is_stuck(stored: Stored, status: Status) -> bool:
@@ -180,14 +235,17 @@ def progress(pairs: Sequence[tuple[Stored | None, Status]]) -> str:
     for stored, status in pairs:
         if stored is None:
             continue
-        done = [c.type for c in status.conditions if c.status == "True" and c.type != "FieldsEffective"]
+        steps = [c for c in status.conditions if c.type not in _NOTES]
+        done = [c.type for c in steps if c.status == "True"]
         trouble = first_trouble(status)
         if is_settled(stored, status):
             tail = "ready"
         elif trouble is not None and trouble.reason != "Waiting":
             tail = f"{trouble.type}: {trouble.message or trouble.reason}"
         else:
-            tail = f"working ({len(done)} of 6 steps)" if done else "working"
+            tail = f"working ({len(done)} of {len(steps)} steps)" if done else "working"
+            if trouble is not None and trouble.type == "Members":
+                tail = f"working. {trouble.message}"
         lines.append(f"- `{stored.key}` — {tail}")
     return "\n".join(lines) if len(lines) > 1 else "".join(lines).removeprefix("- ")
 
@@ -206,7 +264,7 @@ def overview(
     bad = [(stored, found) for stored, found in pairs if not is_settled(stored, found)]
     count = len(bad) + len(checks) + len(letters)
     well = len(pairs) - len(bad)
-    total = f"{well} of {len(pairs)} agents are well" if pairs else "There are no agents yet"
+    total = f"{well} of {len(pairs)} objects are well" if pairs else "There are no agents yet"
     head = f"**All is well.** {total}." if not count else f"**{count} thing{'s' * (count > 1)} to look at.** {total}."
     lines = [head, ""]
     for stored, found in sorted(bad, key=lambda pair: pair[0].changed_at):
@@ -216,7 +274,7 @@ def overview(
         lines.append(f"- **{state(stored, found).upper()}** `{stored.key}`{since}.{why} More: `!describe {stored.key}`")
     lines += [f"- **{_LEVELS[check.level]}** {check.part}: {check.detail} {check.fix}".rstrip() for check in checks]
     lines += [f"- **NOT SENT** to {item.room_id} by {item.sender}: {item.error}. It is kept." for item in letters]
-    awake = sum(found.phase == "Running" for _, found in pairs)
+    awake = sum(stored.kind == "Worker" and found.phase == "Running" for stored, found in pairs)
     counts = f"{awake} awake, {running} turn{'s' * (running != 1)} running"
     counts += f", {waiting} event{'s' * (waiting != 1)} waiting." if waiting else "."
     lines += ["", counts, "", f"*Sandbox: {backend}*"]

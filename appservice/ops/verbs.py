@@ -27,6 +27,7 @@ class Verbs:
             "get": look.get,
             "describe": look.describe,
             "explain": look.explain,
+            "audit": look.audit,
             "logs": look.logs,
             "history": look.history,
             "edit": look.edit,

@@ -12,6 +12,7 @@ from appservice.homeserver.client import Homeserver
 from appservice.homeserver.sender import Sender
 from appservice.paths import shipped
 from appservice.rooms import desired, live
+from appservice.rooms.live import Around
 from appservice.store import rooms
 from appservice.store.database import Connection, Database
 from appservice.store.outbox import Outgoing
@@ -37,23 +38,28 @@ async def ensure_rooms(store: Database, homeserver: Homeserver, settings: Settin
     operators = frozenset({settings.operator_id})
     prefix = settings.alias_prefix
     picture = str((await homeserver.profile(homeserver.bot)).get("avatar_url") or "")
-    space = await _ensure(homeserver, desired.space(alias_prefix=prefix, operators=operators, avatar=picture))
-    room = desired.ops_room(alias_prefix=prefix, operators=operators, parent=space, avatar=picture)
-    ops_room = await _ensure(homeserver, room)
+    root = desired.space(prefix=prefix, operators=operators, bot=homeserver.bot)
+    ops = desired.ops_room(prefix=prefix, operators=operators, bot=homeserver.bot)
+    space = await _ensure(homeserver, root, Around(avatar=picture))
+    ops_room = await _ensure(homeserver, ops, Around(avatar=picture, parent=space))
 
     async def unit(db: Connection) -> None:
-        await rooms.put(db, Room(room_id=space, purpose="space"))
-        await rooms.put(db, Room(room_id=ops_room, purpose="ops"))
+        await rooms.put(db, Room(room_id=space, purpose="space", alias=root.alias))
+        await rooms.put(db, Room(room_id=ops_room, purpose="ops", alias=ops.alias))
 
     await store.write(unit)
     return space, ops_room
 
 
-async def _ensure(homeserver: Homeserver, room: desired.DesiredRoom) -> str:
+async def _ensure(homeserver: Homeserver, room: desired.DesiredRoom, around: Around) -> str:
     found = await homeserver.resolve(f"#{room.alias}:{homeserver.server_name}")
     if found is not None and live.is_complete(room, await homeserver.state(found)):
         return found
-    made, _ = await live.ensure(homeserver, room)
+
+    async def known() -> Around:
+        return around
+
+    made, _ = await live.ensure(homeserver, room, known)
     return made
 
 

@@ -1,4 +1,4 @@
-"""Make a Worker real: user, room, storage, gateway consumer, workspace, sandbox; each a condition on the object.
+"""Make an agent real: user, room, storage, gateway consumer, workspace, sandbox; each a condition on the object.
 
     MatrixUser ---> Room
     Storage -----.
@@ -11,8 +11,7 @@ Deletion is the same pass with nothing wanted, in reverse. Steps look at the wor
 import asyncio
 import json
 import shutil
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from time import time
 from typing import Any
 
@@ -20,57 +19,27 @@ import structlog
 
 from appservice.backends.door import Door, door
 from appservice.backends.inside import write_token
-from appservice.backends.protocol import Backend, Limits, Sandbox
-from appservice.config import Settings
+from appservice.backends.protocol import Limits, Sandbox
 from appservice.errors import OpsroomError, Unavailable
-from appservice.gateway.protocol import Gateway, Token
-from appservice.homeserver import avatar
-from appservice.homeserver.client import Homeserver, readable
-from appservice.reconcile.keeper import GatewayKeeper
+from appservice.gateway.protocol import Token
+from appservice.homeserver.client import readable
+from appservice.reconcile.recording import save
+from appservice.reconcile.rooms import KIND as ROOM
 from appservice.reconcile.steps import Done, Step, Want, blocked, sandbox_steps, told, wanted
-from appservice.resources.worker import WorkerSpec, pending
-from appservice.rooms import desired, live
-from appservice.rooms.desired import DesiredRoom
-from appservice.runtimes.a2a import Agent
-from appservice.storage.keys import Keys
-from appservice.storage.protocol import Access, Objects, Users
+from appservice.reconcile.world import World, effective
+from appservice.resources.worker import WorkerSpec
+from appservice.rooms.desired import own_room
+from appservice.storage.protocol import Access
 from appservice.store import consumers, meta, objects, rooms, status, turns
-from appservice.store.changes import Changes, Key
-from appservice.store.database import Connection, Database
+from appservice.store.changes import Key
+from appservice.store.database import Connection
 from appservice.store.objects import Stored
-from appservice.store.rooms import Room
 from appservice.store.status import Condition, Status
 from appservice.workspace import files, publish, skills
-from appservice.workspace.names import CARD, prefix
+from appservice.workspace.names import CARD, SHARED, prefix, team_prefix
+from appservice.workspace.surroundings import surroundings
 
 log = structlog.get_logger()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
-    """The rooms everything hangs under, and who operates them, as of now."""
-
-    space: str
-    operators: frozenset[str]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class World:
-    """All a Worker is made of."""
-
-    settings: Settings
-    store: Database
-    changes: Changes
-    homeserver: Homeserver
-    backend: Backend
-    gateway: Gateway
-    keeper: GatewayKeeper
-    objects: Objects
-    users: Users
-    keys: Keys
-    image: str
-    agent: Callable[[str], Agent]
-    place: Callable[[], Awaitable[Place]]
 
 
 class WorkerReconciler:
@@ -85,8 +54,6 @@ class WorkerReconciler:
         if stored.deleting:
             await self._tear_down(stored)
             return None
-        if not stored.finalizers:
-            await self._w.store.write(lambda db: objects.add_finalizer(db, key))
         return await self._build(stored)
 
     # -- up -----------------------------------------------------------------------------------------------------
@@ -103,14 +70,14 @@ class WorkerReconciler:
         }
         conditions, errors = await self._steps(stored, spec, want, facts)
         ready = all(condition.status == "True" for condition in conditions)
-        conditions.append(_effective(spec))
+        conditions.append(effective(stored))
         fresh = replace(
             old,
             phase=_phase(want, ready=ready, failed=bool(errors)),
             observed_generation=stored.generation,
             facts=facts,
         ).with_conditions(tuple(conditions), now=time())
-        await self._save(stored.key, old, fresh)
+        await save(self._w.store, self._w.changes, stored.key, old, fresh)
         if errors:
             raise errors[0]
         return self._next_look(spec, awake_until)
@@ -122,7 +89,7 @@ class WorkerReconciler:
         sandbox = self._sandbox(stored, spec)
 
         async def identity() -> list[tuple[Condition, OpsroomError | None]]:
-            user = await told("MatrixUser", lambda: self._ensure_user(name, facts))
+            user = await told("MatrixUser", lambda: self._ensure_user(name))
             if user[1]:
                 return [user, (blocked("Room", "the Matrix user"), None)]
             return [user, await told("Room", lambda: self._ensure_room(name, facts))]
@@ -147,49 +114,29 @@ class WorkerReconciler:
         found.append(last)
         return [condition for condition, _ in found], [error for _, error in found if error]
 
-    async def _ensure_user(self, name: str, facts: dict[str, Any]) -> Done:
-        user, server = self._user(name), self._w.homeserver
-        display = f"{name} (agent)"
+    async def _ensure_user(self, name: str) -> Done:
+        user = self._user(name)
         try:
-            profile = await server.profile(user)
-            facts["picture"] = profile.get("avatar_url") or ""
-            if profile.get("displayname") != display or not profile.get("avatar_url"):
-                await server.ensure_user(user)
-                async with asyncio.TaskGroup() as tasks:
-                    tasks.create_task(server.set_profile(user, "displayname", display))
-                    painted = tasks.create_task(self._paint(user, name))
-                facts["picture"] = painted.result()
+            await self._w.identities.ensure(name)
         except Exception as error:
             raise readable(error, f"make the Matrix user {user}") from error
         return Done("Registered", user)
 
-    async def _paint(self, user: str, name: str) -> str:
-        picture = avatar.png(name)
-        address = await self._w.homeserver.upload(picture, name=f"{name}.png", mimetype="image/png", user=user)
-        await self._w.homeserver.set_profile(user, "avatar_url", address)
-        return address
-
     async def _ensure_room(self, name: str, facts: dict[str, Any]) -> Done:
-        user = self._user(name)
-        try:
-            room = await self._room(name, avatar=str(facts["picture"]))
-            room_id, _ = await live.ensure(self._w.homeserver, room, agents=frozenset({user}))
-        except Exception as error:
-            raise readable(error, f"make the room of {name}") from error
-        facts["roomID"] = room_id
-        if await rooms.get(self._w.store, room_id) is None:
-            known = Room(room_id=room_id, purpose="worker", owner=name)
-            await self._w.store.write(lambda db: rooms.put(db, known))
-        return Done("Joined", room_id)
+        facts["roomID"] = await self._w.rooms.bring(await self._own_room(name))
+        return Done("Joined", facts["roomID"])
 
     async def _ensure_storage(self, name: str) -> Done:
         await self._w.objects.ensure_bucket()
-        await self._w.users.ensure(name, Access(write=(prefix(name),)))
+        agent = (await self._w.declared.roster()).agents[name]
+        shared = (team_prefix(agent.team),) if agent.team else ()
+        await self._w.users.ensure(name, Access(write=(prefix(name), *shared), read=(SHARED,)))
         return Done("Granted", f"{self._w.objects.bucket}/{prefix(name)}")
 
     async def _ensure_workspace(self, stored: Stored, spec: WorkerSpec, facts: dict[str, Any]) -> Done:
         await self._w.objects.ensure_bucket()
         chosen = skills.chosen(spec.skills)
+        roster = await self._w.declared.roster()
         wanted_files = files.workspace(
             name=stored.name,
             display_name=stored.name,
@@ -200,6 +147,7 @@ class WorkerReconciler:
             skills=chosen,
             user_id=self._user(stored.name),
             room=stored.name,
+            around=surroundings(roster, roster.agents[stored.name]),
         )
         await publish.publish(self._w.objects, prefix(stored.name), wanted_files)
         facts["workspace"] = json.loads(wanted_files[CARD])["revision"]
@@ -289,21 +237,23 @@ class WorkerReconciler:
             stored_files = await self._w.objects.list(prefix(name))
             await self._w.objects.delete([item.key for item in stored_files])
         await asyncio.to_thread(_remove_folders, where)
+        known = [room for room in await rooms.every(self._w.store) if room.owner in (name, self._user(name))]
+        for room in known:
+            if room.purpose in ("worker", "manager"):
+                await self._w.rooms.reconcile(Key(ROOM, room.alias))
         try:
-            await live.dissolve(self._w.homeserver, await self._room(name), agents=frozenset({self._user(name)}))
             for room_id in await self._w.homeserver.joined_rooms(user=self._user(name)):
                 await self._w.homeserver.leave(room_id, user=self._user(name))
         except Exception as error:
-            raise readable(error, f"end the room of {name}") from error
-
-        known = await rooms.every(self._w.store)
-        owned = [room.room_id for room in known if room.owner in (name, self._user(name))]
+            raise readable(error, f"let {name} leave its rooms") from error
+        self._w.identities.forget(name)
 
         async def forget(db: Connection) -> None:
             await objects.forget(db, stored.key)
             await meta.put(db, meta.KEEP_FILES + name, "")
-            for room_id in owned:
-                await rooms.remove(db, room_id)
+            for room in known:
+                if room.purpose == "direct":
+                    await rooms.remove(db, room.room_id)
 
         await self._w.store.write(forget)
         self._w.changes.publish(stored.key)
@@ -312,18 +262,11 @@ class WorkerReconciler:
     # -- small --------------------------------------------------------------------------------------------------
 
     def _user(self, name: str) -> str:
-        return f"@{self._w.settings.user_prefix}{name}:{self._w.settings.server_name}"
+        return self._w.declared.names.user(name)
 
-    async def _room(self, name: str, *, avatar: str = "") -> DesiredRoom:
-        place = await self._w.place()
-        return desired.worker_room(
-            name,
-            alias_prefix=self._w.settings.alias_prefix,
-            agent=self._user(name),
-            operators=place.operators,
-            parent=place.space,
-            avatar=avatar,
-        )
+    async def _own_room(self, name: str) -> str:
+        agent = (await self._w.declared.roster()).agents[name]
+        return own_room(agent, prefix=self._w.declared.prefix)
 
     def _sandbox(self, stored: Stored, spec: WorkerSpec) -> Sandbox:
         where = door(self._w.settings, stored.name)
@@ -353,36 +296,14 @@ class WorkerReconciler:
     async def _progress(self, stored: Stored, old: Status) -> None:
         """Say that work has begun, when there is something new to do."""
         if old.observed_generation != stored.generation:
-            await self._save(stored.key, old, replace(old, phase="Pending" if not old.conditions else "Updating"))
-
-    async def _save(self, key: Key, old: Status, fresh: Status) -> None:
-        if status.equal(old, fresh):
-            return
-        now = time()
-
-        async def unit(db: Connection) -> None:
-            await status.put(db, key, fresh)
-            for condition in fresh.conditions:
-                before = old.condition(condition.type)
-                if before is None or (before.status, before.reason) != (condition.status, condition.reason):
-                    await status.record(db, key, f"{condition.type}{condition.reason}", condition.message, now=now)
-
-        await self._w.store.write(unit)
-        self._w.changes.publish(key)
+            begun = replace(old, phase="Pending" if not old.conditions else "Updating")
+            await save(self._w.store, self._w.changes, stored.key, old, begun)
 
 
 def _phase(want: Want, *, ready: bool, failed: bool) -> str:
     if failed:
         return "Failed"
     return want.value if ready else "Pending"
-
-
-def _effective(spec: WorkerSpec) -> Condition:
-    waiting = pending(spec)
-    if not waiting:
-        return Condition(type="FieldsEffective", status="True", reason="AllEffective")
-    message = f"Kept, but not yet effective: {', '.join(waiting)}."
-    return Condition(type="FieldsEffective", status="False", reason="NotYetEffective", message=message)
 
 
 def _remove_folders(where: Door) -> None:

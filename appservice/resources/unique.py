@@ -14,7 +14,7 @@ def faults(documents: Iterable[Document]) -> Iterator[Fault]:
     and still nobody could tell them apart by what is typed: `@name`."""
     earlier: dict[str, str] = {}
     for document in documents:
-        for name, words, path in _users(document):
+        for name, words, path in users(document):
             mark = document.tree.mark(path)
             if first := earlier.get(name):
                 what = f"{words} has the same name in Matrix as {first}."
@@ -22,7 +22,7 @@ def faults(documents: Iterable[Document]) -> Iterator[Fault]:
             earlier.setdefault(name, f"{words} on line {mark.line}")
 
 
-def _users(document: Document) -> Iterator[tuple[str, str, FieldPath]]:
+def users(document: Document) -> Iterator[tuple[str, str, FieldPath]]:
     """Each user that a document stands for: the name, what has it in words, and where that is written."""
     called, spec = f"{document.kind} {shown(document.name)}", document.spec
     match spec:

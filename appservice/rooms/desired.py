@@ -1,124 +1,261 @@
 """Rooms as they should be: a pure function of what is declared. The only place that says who is in which room.
 
-Names, aliases and levels follow architecture section 5; room version 12, whose creator (the bot) cannot be locked
-out. `events` replaces the homeserver's default map, so it is written in full.
+    room of           members
+    a worker          operators, managers, the worker; level 1; who names it
+    a leader          operators, managers, the leader; level 1
+    a member          the team's admins, the leader, the member; level 1, level 2 of the team; who names it
+    a team            the team's admins, the leader, all members; level 1, level 2 of the team
+    a leader alone    the team's admins, the leader
+    a manager         operators, the manager
+    a team's space    who is in the team's room
+    the root space    operators, everybody
+
+The team's admins are its admin, else the operators. Guests are people whom a channelPolicy allows: they are not
+invited, and stay when somebody has done so. Room version 12, whose creator (the bot) cannot be locked out; `events`
+of the power levels replaces the homeserver's default map, so it is written in full.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from appservice.policy.roster import Agent, Human, Roster, Team
+from appservice.policy.triggers import named
+
 ROOM_VERSION = "12"
 OPERATOR_POWER = 100
+LEADER_POWER = 50
+_NOBODY = 150  # out of everybody's reach but the creator's
+
+Purpose = Literal["space", "ops", "worker", "team-space", "team", "leader-dm", "manager"]
+SPACES = ("space", "team-space")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DesiredRoom:
-    """`members`: who is invited and kept (without the bot, who creates it); `powers`: user -> power level;
-    `parent`: room id of the space it hangs under, '' for the space itself; `avatar`: address of the picture it is
-    made with, which operators may change."""
+    """`alias`: localpart, the room's identity; `owner`: name of the agent or team it is for; `members`: who is invited
+    and kept (without the bot, who creates it); `guests`: who may stay; `powers`: user -> power level; `parent`: alias
+    of the space it hangs under, '' for the root; `open_to`: alias of the space whose members may join by themselves;
+    `portrait`: user whose picture it is made with."""
 
     alias: str
     name: str
     topic: str
-    kind: Literal["space", "ops", "worker"]
+    purpose: Purpose
+    owner: str = ""
     members: frozenset[str] = frozenset()
+    guests: frozenset[str] = frozenset()
     powers: Mapping[str, int] = field(default_factory=dict)
     parent: str = ""
-    avatar: str = ""
+    open_to: str = ""
+    portrait: str = ""
 
 
-def space(*, alias_prefix: str, operators: frozenset[str], avatar: str = "") -> DesiredRoom:
+def topology(roster: Roster, *, prefix: str) -> Mapping[str, DesiredRoom]:
+    """All rooms that follow from what is declared, by alias; spaces before what hangs under them."""
+    return {room.alias: room for room in _rooms(roster, prefix)}
+
+
+def own_room(agent: Agent, *, prefix: str) -> str:
+    """Alias of the room in which an agent is asked."""
+    return f"{prefix}manager-{agent.name}" if agent.role == "manager" else f"{prefix}worker-{agent.name}"
+
+
+def space(*, prefix: str, operators: frozenset[str], people: frozenset[str] = frozenset(), bot: str) -> DesiredRoom:
     return DesiredRoom(
-        alias=f"{alias_prefix}space",
+        alias=f"{prefix}space",
         name="Opsroom",
-        topic="All rooms of Opsroom: the ops room and one room for each agent.",
-        kind="space",
-        members=operators,
+        topic="All rooms of Opsroom: the ops room, one room for each agent, one space for each team.",
+        purpose="space",
+        members=operators | people,
         powers=dict.fromkeys(operators, OPERATOR_POWER),
-        avatar=avatar,
+        portrait=bot,
     )
 
 
-def ops_room(*, alias_prefix: str, operators: frozenset[str], parent: str, avatar: str = "") -> DesiredRoom:
+def ops_room(*, prefix: str, operators: frozenset[str], bot: str) -> DesiredRoom:
     return DesiredRoom(
-        alias=f"{alias_prefix}ops",
+        alias=f"{prefix}ops",
         name="Ops room",
         topic="What you type or upload here becomes what runs. Begin with !help",
-        kind="ops",
+        purpose="ops",
         members=operators,
         powers=dict.fromkeys(operators, OPERATOR_POWER),
-        parent=parent,
-        avatar=avatar,
+        parent=f"{prefix}space",
+        portrait=bot,
     )
 
 
-def worker_room(
-    name: str, *, alias_prefix: str, agent: str, operators: frozenset[str], parent: str, avatar: str = ""
-) -> DesiredRoom:
-    """The room of one Worker: its agent and the operators."""
+def _rooms(roster: Roster, prefix: str) -> Iterator[DesiredRoom]:
+    root = space(prefix=prefix, operators=roster.operators, people=frozenset(roster.humans), bot=roster.names.bot)
+    yield root
+    for team in roster.teams.values():
+        yield from _team_rooms(roster, team, prefix, root.alias)
+    for agent in roster.agents.values():
+        yield _agent_room(roster, agent, prefix, root.alias)
+
+
+def _team_rooms(roster: Roster, team: Team, prefix: str, root: str) -> Iterator[DesiredRoom]:
+    leader, admins = roster.agents[team.leader], roster.admins(team.name)
+    agents = frozenset(roster.agents[name].user for name in (team.leader, *team.members))
+    members = admins | agents | _people(roster, team.name)
+    powers = dict.fromkeys(admins, OPERATOR_POWER) | {leader.user: LEADER_POWER}
+    about = team.description or f"Team {team.name}: {', '.join((team.leader, *team.members))}."
+    whole = DesiredRoom(
+        alias=f"{prefix}space-{team.name}",
+        name=f"Team {team.name}",
+        topic=about,
+        purpose="team-space",
+        owner=team.name,
+        members=members,
+        powers=powers,
+        parent=root,
+    )
+    yield whole
+    yield DesiredRoom(
+        alias=f"{prefix}team-{team.name}",
+        name=f"{team.name} (team)",
+        topic=f"{about} Ask {team.leader} by mentioning @{team.leader}.",
+        purpose="team",
+        owner=team.name,
+        members=members,
+        guests=_guests(roster, *(roster.agents[name] for name in (team.leader, *team.members))),
+        powers=powers,
+        parent=whole.alias,
+        open_to=whole.alias,
+    )
+    yield DesiredRoom(
+        alias=f"{prefix}leader-dm-{team.leader}",
+        name=f"{team.leader} (direct)",
+        topic=f"Alone with {team.leader}, who leads {team.name}: no mention is needed.",
+        purpose="leader-dm",
+        owner=team.name,
+        members=admins | {leader.user},
+        powers=powers,
+        parent=whole.alias,
+        portrait=leader.user,
+    )
+
+
+def _agent_room(roster: Roster, agent: Agent, prefix: str, root: str) -> DesiredRoom:
+    admins, others, parent = roster.operators, frozenset[str](), root
+    managers = frozenset(manager.user for manager in roster.managers)
+    powers: dict[str, int] = {}
+    if agent.role in ("worker", "leader"):
+        others = managers | _people(roster)
+    if agent.role == "leader":
+        parent = f"{prefix}space-{agent.team}"
+        powers = {agent.user: LEADER_POWER}
+    if agent.role == "member":
+        leader = roster.agents[roster.teams[agent.team].leader]
+        admins, parent = roster.admins(agent.team), f"{prefix}space-{agent.team}"
+        others = _people(roster, agent.team) | {leader.user}
+        powers = {leader.user: LEADER_POWER}
+    if agent.role in ("worker", "member"):
+        others |= {human.user for human in roster.humans.values() if agent.name in human.workers}
+    topic = f"Ask {agent.name} by mentioning @{agent.name}. The answer comes in a thread; react with 🛑 to stop it."
     return DesiredRoom(
-        alias=f"{alias_prefix}worker-{name}",
-        name=name,
-        topic=f"Ask {name} by mentioning @{name}. The answer comes in a thread; react with 🛑 to stop it.",
-        kind="worker",
-        members=operators | {agent},
-        powers=dict.fromkeys(operators, OPERATOR_POWER),
+        alias=own_room(agent, prefix=prefix),
+        name=agent.name,
+        topic=topic,
+        purpose="manager" if agent.role == "manager" else "worker",
+        owner=agent.name,
+        members=admins | others | {agent.user},
+        guests=_guests(roster, agent),
+        powers=powers | dict.fromkeys(admins, OPERATOR_POWER),
         parent=parent,
-        avatar=avatar,
+        open_to=parent if agent.role == "member" else "",
+        portrait=agent.user,
     )
+
+
+def _people(roster: Roster, team: str = "") -> frozenset[str]:
+    """Level 1, and level 2 of a team."""
+    return frozenset(human.user for human in roster.humans.values() if _sees(human, team))
+
+
+def _sees(human: Human, team: str) -> bool:
+    return human.level == 1 or (human.level == 2 and team in human.teams)
+
+
+def _guests(roster: Roster, *agents: Agent) -> frozenset[str]:
+    """Those whom the policies allow by name, but for agents of ours: these go where they belong."""
+    names = {
+        name
+        for agent in agents
+        for rules in agent.rules
+        for name in (*rules.policy.group_allow_extra, *rules.policy.dm_allow_extra)
+    }
+    found = frozenset(user for name in names for user in named(roster, name))
+    return frozenset(user for user in found if not roster.names.is_ours(user))
 
 
 def power_levels(room: DesiredRoom) -> dict[str, Any]:
-    """Content of `m.room.power_levels`. 150 is out of everybody's reach but the creator's."""
+    """Content of `m.room.power_levels`: a leader may redact, agents change no state."""
     return {
         "users": dict(room.powers),
         "users_default": 0,
-        "events_default": 50 if room.kind == "space" else 0,
-        "state_default": 50,
-        "ban": 50,
-        "kick": 50,
-        "invite": 50,
-        "redact": 50,
+        "events_default": LEADER_POWER if room.purpose in SPACES else 0,
+        "state_default": OPERATOR_POWER,
+        "ban": OPERATOR_POWER,
+        "kick": OPERATOR_POWER,
+        "invite": OPERATOR_POWER,
+        "redact": LEADER_POWER,
         "events": {
-            "m.room.tombstone": 150,
-            "m.room.encryption": 150,
-            "m.room.power_levels": 100,
-            "m.room.server_acl": 100,
-            "m.room.history_visibility": 100,
-            "m.room.join_rules": 100,
-            "m.room.name": 50,
-            "m.room.topic": 50,
-            "m.room.avatar": 50,
-            "m.room.canonical_alias": 50,
-            "m.room.pinned_events": 50,
-            "m.space.child": 100,
-            "m.space.parent": 100,
+            "m.room.tombstone": _NOBODY,
+            "m.room.encryption": _NOBODY,
+            **dict.fromkeys(_OPERATORS_ONLY, OPERATOR_POWER),
         },
     }
 
 
-def creation(room: DesiredRoom, *, server_name: str) -> dict[str, Any]:
-    """Body of `createRoom`, without the members: they are invited or join."""
+_OPERATORS_ONLY = (
+    "m.room.power_levels",
+    "m.room.server_acl",
+    "m.room.history_visibility",
+    "m.room.join_rules",
+    "m.room.name",
+    "m.room.topic",
+    "m.room.avatar",
+    "m.room.canonical_alias",
+    "m.room.pinned_events",
+    "m.space.child",
+    "m.space.parent",
+)
+
+
+def join_rules(open_to: str) -> dict[str, Any]:
+    """Content of `m.room.join_rules`. `open_to`: room id of the space whose members may join, '' for nobody."""
+    if not open_to:
+        return {"join_rule": "invite"}
+    return {"join_rule": "restricted", "allow": [{"type": "m.room_membership", "room_id": open_to}]}
+
+
+HISTORY = {"history_visibility": "shared"}
+
+
+def creation(room: DesiredRoom, *, server_name: str, parent: str, open_to: str, avatar: str) -> dict[str, Any]:
+    """Body of `createRoom`, without the members. `parent` and `open_to` are room ids, `avatar` an mxc:// address."""
     body: dict[str, Any] = {
         "room_alias_name": room.alias,
-        "preset": "private_chat",  # join by invitation
+        "preset": "private_chat",
         "visibility": "private",
         "room_version": ROOM_VERSION,
         "name": room.name,
         "topic": room.topic,
-        "creation_content": {"m.federate": False} | ({"type": "m.space"} if room.kind == "space" else {}),
+        "creation_content": {"m.federate": False} | ({"type": "m.space"} if room.purpose in SPACES else {}),
         "power_level_content_override": power_levels(room),
         "initial_state": [
-            {"type": "m.room.history_visibility", "state_key": "", "content": {"history_visibility": "shared"}},
+            {"type": "m.room.history_visibility", "state_key": "", "content": HISTORY},
             {"type": "m.room.guest_access", "state_key": "", "content": {"guest_access": "forbidden"}},
+            {"type": "m.room.join_rules", "state_key": "", "content": join_rules(open_to)},
         ],
     }
-    if room.avatar:
-        body["initial_state"].append({"type": "m.room.avatar", "state_key": "", "content": {"url": room.avatar}})
-    if room.parent:
+    if avatar:
+        body["initial_state"].append({"type": "m.room.avatar", "state_key": "", "content": {"url": avatar}})
+    if parent:
         link = space_link(server_name) | {"canonical": True}
-        body["initial_state"].append({"type": "m.space.parent", "state_key": room.parent, "content": link})
+        body["initial_state"].append({"type": "m.space.parent", "state_key": parent, "content": link})
     return body
 
 

@@ -1,10 +1,13 @@
 """Make a room be as desired: read its state once, send only the difference. A second pass sends nothing."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from appservice.rooms import desired
 from appservice.rooms.desired import DesiredRoom
+
+_HERE = ("join", "invite")
 
 
 class RoomCalls(Protocol):
@@ -20,33 +23,66 @@ class RoomCalls(Protocol):
         self, room_id: str, type_: str, content: Mapping[str, Any], state_key: str = "", *, user: str = ""
     ) -> str: ...
     async def invite(self, room_id: str, member: str, *, user: str = "") -> None: ...
+    async def kick(self, room_id: str, member: str, reason: str) -> None: ...
     async def join(self, room: str, *, user: str) -> None: ...
     async def leave(self, room_id: str, *, user: str) -> None: ...
+    async def put_alias(self, alias: str, room_id: str) -> None: ...
     async def drop_alias(self, alias: str) -> None: ...
     async def state_event(
         self, room_id: str, type_: str, state_key: str = "", *, user: str = ""
     ) -> Mapping[str, Any] | None: ...
 
 
-async def ensure(calls: RoomCalls, room: DesiredRoom, *, agents: frozenset[str] = frozenset()) -> tuple[str, bool]:
-    """Make the room; (its id, whether anything was sent). `agents`: members of ours, who join by themselves."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Around:
+    """What a room hangs on: room ids of its space and of the space whose members may join, the address of its picture,
+    which of its members are ours and join by themselves, and which members there are no accounts of yet."""
+
+    parent: str = ""
+    open_to: str = ""
+    avatar: str = ""
+    ours: frozenset[str] = frozenset()
+    absent: frozenset[str] = frozenset()
+
+
+async def ensure(
+    calls: RoomCalls, room: DesiredRoom, around: Callable[[], Awaitable[Around]], *, known: Sequence[str] = ()
+) -> tuple[str, bool]:
+    """Make the room; (its id, whether anything was sent). `known`: ids it had under its alias before."""
     alias = f"#{room.alias}:{calls.server_name}"
     room_id = await calls.resolve(alias)
     state = await calls.state(room_id) if room_id is not None else []
+    for lost in known if room_id is None else ():
+        state = await calls.state(lost)
+        if _membership(state, calls.bot) == "join":
+            await calls.put_alias(alias, lost)
+            room_id = lost
     if room_id is not None and _membership(state, calls.bot) != "join":  # half made when the homeserver died
         await calls.drop_alias(alias)
         room_id = None
+    found = await around()
     sent = room_id is None
     if room_id is None:
-        body = desired.creation(room, server_name=calls.server_name)
-        room_id = await calls.create_room(body | {"invite": sorted(room.members)})
-        for agent in sorted(agents):
-            await calls.join(room_id, user=agent)
+        room_id = await _create(calls, room, found)
         state = await calls.state(room_id)
-    sent |= await _heal_state(calls, room_id, room, state)
-    sent |= await _heal_members(calls, room_id, room, state, agents)
-    sent |= await _link(calls, room, room_id)
+    sent |= await _heal_state(calls, room_id, room, state, found)
+    sent |= await _heal_members(calls, room_id, room, state, found)
+    sent |= await _link(calls, room_id, found)
     return room_id, sent
+
+
+async def _create(calls: RoomCalls, room: DesiredRoom, around: Around) -> str:
+    body = desired.creation(
+        room,
+        server_name=calls.server_name,
+        parent=around.parent,
+        open_to=around.open_to,
+        avatar=around.avatar,
+    )
+    room_id = await calls.create_room(body | {"invite": sorted(room.members - around.absent)})
+    for agent in sorted(around.ours):
+        await calls.join(room_id, user=agent)
+    return room_id
 
 
 def is_complete(room: DesiredRoom, state: Sequence[Mapping[str, Any]]) -> bool:
@@ -54,36 +90,56 @@ def is_complete(room: DesiredRoom, state: Sequence[Mapping[str, Any]]) -> bool:
     return all(_membership(state, member) for member in room.members)
 
 
-async def dissolve(calls: RoomCalls, room: DesiredRoom, *, agents: frozenset[str]) -> None:
+async def dissolve(calls: RoomCalls, room_id: str, alias: str, *, ours: Callable[[str], bool]) -> None:
     """End a room whose owner is gone: alias and space link dropped, a tombstone, ours leave. What was said stays
     readable for the people in it."""
-    alias = f"#{room.alias}:{calls.server_name}"
-    room_id = await calls.resolve(alias)
-    if room_id is None:
+    state = await calls.state(room_id)
+    if _membership(state, calls.bot) != "join":
         return
-    if room.parent:
-        await calls.put_state(room.parent, "m.space.child", {}, room_id)
-    await calls.put_state(room_id, "m.room.tombstone", {"body": f"{room.name} was deleted.", "replacement_room": ""})
-    for agent in sorted(agents):
-        await calls.leave(room_id, user=agent)
-    await calls.drop_alias(alias)
+    now = {event["type"]: event["content"] for event in state if event.get("state_key") == ""}
+    for parent in (event["state_key"] for event in state if event["type"] == "m.space.parent"):
+        if await calls.state_event(parent, "m.space.child", room_id):
+            await calls.put_state(parent, "m.space.child", {}, room_id)
+    if "m.room.tombstone" not in now:
+        name = now.get("m.room.name", {}).get("name") or alias
+        await calls.put_state(room_id, "m.room.tombstone", {"body": f"{name} was deleted.", "replacement_room": ""})
+    for member, membership in _memberships(state).items():
+        if ours(member) and member != calls.bot and membership in _HERE:
+            await calls.leave(room_id, user=member)
+    if alias:
+        await calls.drop_alias(f"#{alias}:{calls.server_name}")
     await calls.leave(room_id, user=calls.bot)
 
 
-def differences(room: DesiredRoom, state: Sequence[Mapping[str, Any]]) -> list[tuple[str, dict[str, Any]]]:
+def differences(
+    room: DesiredRoom, state: Sequence[Mapping[str, Any]], *, open_to: str = ""
+) -> list[tuple[str, dict[str, Any]]]:
     """State events to send, of those that have the empty state key."""
     now = {event["type"]: event["content"] for event in state if event.get("state_key") == ""}
     wanted: list[tuple[str, dict[str, Any]]] = [
         ("m.room.name", {"name": room.name}),
         ("m.room.topic", {"topic": room.topic}),
         ("m.room.power_levels", desired.power_levels(room)),
+        ("m.room.join_rules", desired.join_rules(open_to)),
+        ("m.room.history_visibility", desired.HISTORY),
     ]
     return [(kind, content) for kind, content in wanted if not _covers(now.get(kind, {}), content)]
 
 
+def strangers(room: DesiredRoom, state: Sequence[Mapping[str, Any]], *, bot: str) -> list[str]:
+    """Who is in the room, or asked in, and has no place there."""
+    welcome = room.members | room.guests | {bot}
+    here = (user for user, membership in _memberships(state).items() if membership in (*_HERE, "knock"))
+    return sorted(user for user in here if user not in welcome)
+
+
+def _memberships(state: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    found = (event for event in state if event["type"] == "m.room.member")
+    return {event["state_key"]: str(event["content"].get("membership")) for event in found}
+
+
 def _membership(state: Sequence[Mapping[str, Any]], user: str) -> str:
-    found = (event for event in state if event["type"] == "m.room.member" and event["state_key"] == user)
-    return next((str(event["content"].get("membership")) for event in found), "")
+    return _memberships(state).get(user, "")
 
 
 def _covers(now: Any, wanted: Any) -> bool:
@@ -95,38 +151,40 @@ def _covers(now: Any, wanted: Any) -> bool:
     )
 
 
-async def _heal_state(calls: RoomCalls, room_id: str, room: DesiredRoom, state: Sequence[Mapping[str, Any]]) -> bool:
-    todo = differences(room, state)
+async def _heal_state(
+    calls: RoomCalls, room_id: str, room: DesiredRoom, state: Sequence[Mapping[str, Any]], around: Around
+) -> bool:
+    todo = differences(room, state, open_to=around.open_to)
     for kind, content in todo:
         await calls.put_state(room_id, kind, content)
     return bool(todo)
 
 
 async def _heal_members(
-    calls: RoomCalls, room_id: str, room: DesiredRoom, state: Sequence[Mapping[str, Any]], agents: frozenset[str]
+    calls: RoomCalls, room_id: str, room: DesiredRoom, state: Sequence[Mapping[str, Any]], around: Around
 ) -> bool:
-    memberships = {
-        event["state_key"]: event["content"].get("membership") for event in state if event["type"] == "m.room.member"
-    }
-    sent = False
-    for member in sorted(room.members):
-        if memberships.get(member) in ("join", "invite"):
-            continue
-        await calls.invite(room_id, member)
-        sent = True
-    for agent in sorted(agents):
-        if memberships.get(agent) != "join":
-            await calls.join(room_id, user=agent)
-            sent = True
-    return sent
+    memberships = _memberships(state)
+    missing = [user for user in sorted(room.members - around.absent) if memberships.get(user) not in _HERE]
+    extra = strangers(room, state, bot=calls.bot)
+    for user in missing:
+        await calls.invite(room_id, user)
+    for user in sorted(around.ours):
+        if memberships.get(user) != "join":
+            await calls.join(room_id, user=user)
+    for user in extra:
+        await calls.kick(room_id, user, REASON)
+    return bool(missing or extra) or any(memberships.get(user) != "join" for user in around.ours)
 
 
-async def _link(calls: RoomCalls, room: DesiredRoom, room_id: str) -> bool:
-    if not room.parent:
+REASON = "Who is in this room is declared. An operator can declare a Human that has access to it."
+
+
+async def _link(calls: RoomCalls, room_id: str, around: Around) -> bool:
+    if not around.parent:
         return False
-    child = await calls.state_event(room.parent, "m.space.child", room_id)
+    child = await calls.state_event(around.parent, "m.space.child", room_id)
     link = desired.space_link(calls.server_name)
     if child is not None and child.get("via") == link["via"]:
         return False
-    await calls.put_state(room.parent, "m.space.child", link, room_id)
+    await calls.put_state(around.parent, "m.space.child", link, room_id)
     return True

@@ -19,6 +19,12 @@ class Key(NamedTuple):
         return f"{self.kind.lower()}/{self.name}"
 
 
+def parse(text: str) -> Key:
+    """The key that is written as `team/dev`."""
+    kind, _, name = text.partition("/")
+    return Key(kind.capitalize(), name)
+
+
 class Changes:
     def __init__(self) -> None:
         self._listeners: set[asyncio.Event] = set()

@@ -9,6 +9,7 @@ import asyncio
 import logging
 import os
 import sqlite3
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -84,6 +85,7 @@ class Database:
         self._flusher = ThreadPoolExecutor(1, thread_name_prefix="flush")
         self._running: set[asyncio.Future[Any]] = set()
         self._recalled: dict[str, dict[tuple[Any, ...], Row | None]] = {}
+        self._versions: Counter[str] = Counter()
         self._closed = False
 
     @classmethod
@@ -140,6 +142,10 @@ class Database:
             memory[key] = await self.read_one(sql, parameters)
         return memory[key]
 
+    def version(self, table: str) -> int:
+        """A number that is another one after every unit that `changes` the table."""
+        return self._versions[table]
+
     async def close(self) -> None:
         """Wait for the units that run, then close."""
         self._closed = True
@@ -155,6 +161,7 @@ class Database:
         self._running.discard(job)
         for table in changed:
             self._recalled[table] = {}
+            self._versions[table] += 1
         if not job.cancelled() and (error := job.exception()) is not None:
             log.debug("unit failed: %s", error)
 

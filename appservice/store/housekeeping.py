@@ -1,6 +1,6 @@
 """Numbers for `/metrics`, and the sweep of what nobody can ask for any more."""
 
-from appservice.store import consumers, inbox, outbox
+from appservice.store import audit, consumers, inbox, outbox
 from appservice.store.database import Connection, Reader
 
 DAY_S = 86_400.0
@@ -16,7 +16,7 @@ _COUNTS = {
     "opsroom_turns_failed": "SELECT count(*) FROM turns WHERE state = 'failed'",
     "opsroom_objects": "SELECT count(*) FROM resources",
     "opsroom_objects_ready": "SELECT count(*) FROM status WHERE json_extract(status, '$.phase')"
-    " IN ('Running', 'Sleeping', 'Stopped')",
+    " IN ('Running', 'Sleeping', 'Stopped', 'Active')",
     "opsroom_gateway_calls": "SELECT count(*) FROM usage",
     "opsroom_gateway_tokens_in": "SELECT coalesce(sum(tokens_in), 0) FROM usage",
     "opsroom_gateway_tokens_out": "SELECT coalesce(sum(tokens_out), 0) FROM usage",
@@ -36,3 +36,4 @@ async def sweep(db: Connection, *, now: float) -> None:
     await inbox.forget(db, before=now - KEPT_EVENTS_S)
     await outbox.forget(db, before=now - KEPT_SENDS_S)
     await consumers.forget_tokens(db, now=int(now))
+    await audit.sweep(db)

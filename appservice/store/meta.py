@@ -16,3 +16,13 @@ async def put(db: Connection, key: str, value: str) -> None:
         "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
         (key, value),
     )
+
+
+async def drop(db: Connection, key: str) -> None:
+    await db.execute("DELETE FROM meta WHERE key = ?", (key,))
+
+
+async def find(store: Reader, prefix: str) -> list[tuple[str, str]]:
+    """Keys that begin with `prefix`, and their values."""
+    rows = await store.read("SELECT key, value FROM meta WHERE substr(key, 1, ?) = ?", (len(prefix), prefix))
+    return [(row["key"], row["value"]) for row in rows]

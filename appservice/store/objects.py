@@ -14,7 +14,8 @@ FINALIZER = "opsroom/cleanup"
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stored:
     """One declared object. `document` is the canonical form that two applies are compared by, `text` what was
-    written, `restart` a mark that changes when a restart was asked for."""
+    written, `restart` a mark that changes when a restart was asked for; `owner` (`team/dev`) the object it is part of,
+    '' for none."""
 
     kind: str
     name: str
@@ -29,6 +30,8 @@ class Stored:
     changed_at: float
     deleting: bool
     finalizers: tuple[str, ...]
+    owner: str
+    paused: bool
 
     @property
     def key(self) -> Key:
@@ -56,6 +59,7 @@ class Declared:
     api_version: str
     document: Mapping[str, Any]
     text: str
+    owner: str = ""
 
 
 async def get(store: Reader, key: Key) -> Stored | None:
@@ -75,6 +79,18 @@ async def every(store: Reader, kind: str | None = None) -> list[Stored]:
     else:
         rows = await store.read("SELECT * FROM resources WHERE kind = ? ORDER BY name", (kind,))
     return [_stored(row) for row in rows]
+
+
+async def owned_by(store: Reader, owner: str) -> list[Stored]:
+    """The parts of an object, as `team/dev`."""
+    rows = await store.read("SELECT * FROM resources WHERE owner = ? ORDER BY name", (owner,))
+    return [_stored(row) for row in rows]
+
+
+async def deleting(store: Reader) -> list[Key]:
+    """Objects on their way out."""
+    rows = await store.read("SELECT kind, name FROM resources WHERE deleting = 1")
+    return [Key(row["kind"], row["name"]) for row in rows]
 
 
 async def history(store: Reader, key: Key, limit: int = 20) -> list[Revision]:
@@ -98,18 +114,24 @@ async def declare(db: Connection, wanted: Declared, *, author: str, cause: str, 
     if row is None:
         await db.execute(
             "INSERT INTO resources (kind, name, api_version, document, text, generation, author, cause, created_at,"
-            " changed_at) VALUES (?, ?, ?, ?, ?, 1, ?, ?, ?, ?)",
-            (wanted.kind, wanted.name, wanted.api_version, document, wanted.text, author, cause, now, now),
+            " changed_at, owner, finalizers) VALUES (?, ?, ?, ?, ?, 1, ?, ?, ?, ?, ?, ?)",
+            (
+                *(wanted.kind, wanted.name, wanted.api_version, document, wanted.text),
+                *(author, cause, now, now, wanted.owner, json.dumps([FINALIZER])),
+            ),
         )
         await _remember(db, wanted, "created", 1, author=author, cause=cause, now=now)
         return "created"
-    if row["document"] == document and not row["deleting"]:
+    if row["document"] == document and row["owner"] == wanted.owner and not row["deleting"]:
         return "unchanged"
     generation = row["generation"] + 1
     await db.execute(
         "UPDATE resources SET api_version = ?, document = ?, text = ?, generation = ?, author = ?, cause = ?,"
-        " changed_at = ?, deleting = 0 WHERE kind = ? AND name = ?",
-        (wanted.api_version, document, wanted.text, generation, author, cause, now, wanted.kind, wanted.name),
+        " changed_at = ?, owner = ?, deleting = 0 WHERE kind = ? AND name = ?",
+        (
+            *(wanted.api_version, document, wanted.text, generation, author, cause, now, wanted.owner),
+            *(wanted.kind, wanted.name),
+        ),
     )
     await _remember(db, wanted, "changed", generation, author=author, cause=cause, now=now)
     return "changed"
@@ -127,7 +149,7 @@ async def begin_delete(db: Connection, key: Key, *, author: str, cause: str, now
             " WHERE kind = ? AND name = ?",
             (author, cause, now, *key),
         )
-        gone = Declared(kind=key.kind, name=key.name, api_version="", document={}, text="")
+        gone = Declared(kind=key.kind, name=key.name, api_version="", document={}, text="", owner=row["owner"])
         await _remember(db, gone, "deleted", row["generation"] + 1, author=author, cause=cause, now=now)
     return True
 
@@ -138,9 +160,13 @@ async def mark_restart(db: Connection, key: Key, mark: str) -> bool:
     return bool(cursor.rowcount)
 
 
-async def add_finalizer(db: Connection, key: Key) -> None:
+async def set_paused(db: Connection, key: Key, *, paused: bool) -> bool:
+    """Whether that changed anything."""
     db.changes("resources")
-    await db.execute("UPDATE resources SET finalizers = ? WHERE kind = ? AND name = ?", (json.dumps([FINALIZER]), *key))
+    cursor = await db.execute(
+        "UPDATE resources SET paused = ?1 WHERE kind = ?2 AND name = ?3 AND paused <> ?1", (int(paused), *key)
+    )
+    return bool(cursor.rowcount)
 
 
 async def forget(db: Connection, key: Key) -> None:
@@ -160,9 +186,9 @@ async def _remember(
     db: Connection, wanted: Declared, action: str, generation: int, *, author: str, cause: str, now: float
 ) -> None:
     await db.execute(
-        "INSERT INTO revisions (kind, name, action, generation, text, author, cause, at)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        (wanted.kind, wanted.name, action, generation, wanted.text, author, cause, now),
+        "INSERT INTO revisions (kind, name, action, generation, text, author, cause, at, owner)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (wanted.kind, wanted.name, action, generation, wanted.text, author, cause, now, wanted.owner),
     )
 
 
@@ -181,4 +207,6 @@ def _stored(row: Row) -> Stored:
         changed_at=row["changed_at"],
         deleting=bool(row["deleting"]),
         finalizers=tuple(json.loads(row["finalizers"])),
+        owner=row["owner"],
+        paused=bool(row["paused"]),
     )

@@ -1,29 +1,31 @@
-"""Rooms Opsroom made (space, ops, worker) or its agents were asked into (direct)."""
+"""Rooms Opsroom made or its agents were asked into (direct)."""
 
 from dataclasses import dataclass
 from typing import Literal
 
 from appservice.store.database import Connection, Database, Reader
 
-Purpose = Literal["space", "ops", "worker", "direct"]
+Purpose = Literal["space", "ops", "worker", "team-space", "team", "leader-dm", "manager", "direct"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Room:
-    """`owner`: the agent's name for worker and direct rooms. `seen`: event up to which a direct room was read."""
+    """`owner`: name of the agent or team a room of ours is for, Matrix id of the agent in a direct room. `seen`: event
+    up to which a direct room was read. `alias`: localpart, '' for a direct room."""
 
     room_id: str
     purpose: Purpose
     owner: str = ""
     seen: str = ""
+    alias: str = ""
 
 
 async def put(db: Connection, room: Room) -> None:
     db.changes("rooms")
     await db.execute(
-        "INSERT INTO rooms (room_id, purpose, owner, seen) VALUES (?, ?, ?, ?) ON CONFLICT (room_id)"
-        " DO UPDATE SET purpose = excluded.purpose, owner = excluded.owner",
-        (room.room_id, room.purpose, room.owner, room.seen),
+        "INSERT INTO rooms (room_id, purpose, owner, seen, alias) VALUES (?, ?, ?, ?, ?) ON CONFLICT (room_id)"
+        " DO UPDATE SET purpose = excluded.purpose, owner = excluded.owner, alias = excluded.alias",
+        (room.room_id, room.purpose, room.owner, room.seen, room.alias),
     )
 
 

@@ -12,7 +12,9 @@ from appservice.workspace.names import CARD, plain
 
 START = "<!-- opsroom-builtin-start -->"
 END = "<!-- opsroom-builtin-end -->"
-_FOREIGN_END = "<!-- hiclaw-builtin-end -->"
+AROUND_START = "<!-- opsroom-around-start -->"
+AROUND_END = "<!-- opsroom-around-end -->"
+_FOREIGN_ENDS = ("<!-- hiclaw-builtin-end -->", "<!-- hiclaw-team-context-end -->")
 
 _RULES = """\
 # Working rules
@@ -69,13 +71,15 @@ def workspace(
     skills: Mapping[str, Mapping[str, bytes]] | None = None,
     user_id: str = "",
     room: str = "",
+    around: str = "",
 ) -> dict[str, bytes]:
-    """Give every managed file by its path. `user_id` and `room` are the agent's Matrix id and the name of its room."""
+    """Give every managed file by its path. `user_id` and `room` are the agent's Matrix id and the name of its room,
+    `around` what it is told of its team."""
     shown = display_name or name
     texts = {
         "SOUL.md": soul.strip() or _soul(shown),
         "IDENTITY.md": identity.strip() or _identity(shown, user_id, room),
-        "AGENTS.md": agents_file(agents, user_id or f"`@{shown}`"),
+        "AGENTS.md": agents_file(agents, user_id or f"`@{shown}`", around),
     }
     files = {path: _text(text) for path, text in texts.items()}
     for skill, contents in sorted((skills or {}).items()):
@@ -85,16 +89,18 @@ def workspace(
     return files
 
 
-def agents_file(own: str, user: str) -> str:
-    """Join the built-in block and the operator's text, of which earlier built-in blocks are taken off."""
+def agents_file(own: str, user: str, around: str = "") -> str:
+    """Join the built-in blocks and the operator's text, of which earlier built-in blocks are taken off."""
     block = f"{START}\n{_RULES.format(user=user)}{END}\n"
+    if around:
+        block += f"{AROUND_START}\n{around}\n{AROUND_END}\n"
     rest = own_part(own)
     return f"{block}\n{rest}" if rest else block
 
 
 def own_part(text: str) -> str:
     """Give what follows the last built-in block; text without one is all the operator's own."""
-    for marker in (END, _FOREIGN_END):
+    for marker in (END, AROUND_END, *_FOREIGN_ENDS):
         text = text.rpartition(marker)[2]
     return text.strip("\r\n")
 

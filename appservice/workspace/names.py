@@ -9,6 +9,14 @@ MANIFEST = ".opsroom/manifest.json"
 SKILL_FILE = "SKILL.md"
 
 
+SHARED = "shared/"  # read by all agents
+
+
+def team_prefix(team: str) -> str:
+    """Where a team's common files are in the bucket."""
+    return f"teams/{team}/"
+
+
 def prefix(agent: str) -> str:
     """Where an agent's files are in the bucket."""
     return f"agents/{agent}/"

@@ -17,7 +17,9 @@ from appservice.homeserver.gaps import Gaps
 from appservice.homeserver.live import Live, Pace
 from appservice.homeserver.sender import Sender
 from appservice.ops import welcome
-from appservice.rooms import desired, live
+from appservice.rooms import live
+from appservice.rooms.desired import DesiredRoom
+from appservice.rooms.live import Around
 from appservice.store import inbox, outbox, rooms
 from appservice.store.database import Database
 from appservice.store.outbox import Outgoing
@@ -185,14 +187,19 @@ async def test_a_room_that_was_only_half_made_is_made_again(bed: Bed) -> None:
     await bed.homeserver.leave(half, user=BOT)
     agent = f"@agent-half:{SERVER_NAME}"
     await bed.homeserver.ensure_user(agent)
-    room = desired.worker_room("half", alias_prefix="opsroom-", agent=agent, operators=frozenset(), parent="")
+    room = DesiredRoom(
+        alias="opsroom-worker-half", name="half", topic="x", purpose="worker", members=frozenset({agent})
+    )
 
-    made, _ = await live.ensure(bed.homeserver, room, agents=frozenset({agent}))
+    async def around() -> Around:
+        return Around(ours=frozenset({agent}))
+
+    made, _ = await live.ensure(bed.homeserver, room, around)
 
     assert made != half
     assert await bed.homeserver.resolve(f"#opsroom-worker-half:{SERVER_NAME}") == made
     assert set(await bed.homeserver.members(made)) == {BOT, agent}
-    assert await live.ensure(bed.homeserver, room, agents=frozenset({agent})) == (made, False)
+    assert await live.ensure(bed.homeserver, room, around) == (made, False)
 
 
 @pytest.mark.parametrize("broke_off", ["before its name", "before the bot was in it"])

@@ -45,7 +45,8 @@ def test_html_in_an_answer_is_shown_and_not_used() -> None:
 def test_nobody_is_called_unless_somebody_is_named() -> None:
     assert content.message("@alice hello")["m.mentions"] == {}
     assert content.message("hi", mention=["@a:hs"])["m.mentions"] == {"user_ids": ["@a:hs"]}
-    assert content.edit(content.message("hi", mention=["@a:hs"]), "$e")["m.mentions"] == {}
+    assert content.edit(content.message("hi", mention=["@a:hs"]), "$e")["m.mentions"] == {"user_ids": ["@a:hs"]}
+    assert content.edit(content.message("hi"), "$e")["m.mentions"] == {}
 
 
 def test_an_edit_shows_the_content_and_leaves_the_thread_alone() -> None:

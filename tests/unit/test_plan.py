@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from appservice.ops import plan
+from appservice.reconcile import plan as planning
 from appservice.resources import registry
 from appservice.resources.difference import NOTHING, changes
 from appservice.store.changes import Key
@@ -23,7 +24,7 @@ MAPS = st.dictionaries(st.text(max_size=2), VALUES, max_size=4)
 
 def told(before: str, after: str) -> str:
     known = {stored.key: stored for stored in [_stored(before)]} if before else {}
-    return plan.told(plan.plan(registry.parse(after.encode(), source="ada.yaml"), known))
+    return plan.told(planning.plan(registry.parse(after.encode(), source="ada.yaml"), known))
 
 
 def _stored(text: str) -> Stored:
@@ -42,6 +43,8 @@ def _stored(text: str) -> Stored:
         changed_at=0,
         deleting=False,
         finalizers=(),
+        owner="",
+        paused=False,
     )
 
 
@@ -90,5 +93,5 @@ def test_a_plan_of_what_is_so_already_says_no_changes() -> None:
 
 
 def test_a_key_of_a_plan_is_that_of_its_object() -> None:
-    [step] = plan.plan(registry.parse(HEAD.encode(), source="ada.yaml"), {})
+    [step] = planning.plan(registry.parse(HEAD.encode(), source="ada.yaml"), {})
     assert step.key == Key("Worker", "ada")

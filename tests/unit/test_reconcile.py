@@ -9,7 +9,6 @@ from appservice.backends.protocol import Observed
 from appservice.errors import Unavailable
 from appservice.reconcile.engine import Engine
 from appservice.reconcile.steps import Step, Want, sandbox_steps, wanted
-from appservice.rooms import desired, live
 from appservice.store.changes import Key
 
 KEY = Key("Worker", "a")
@@ -132,38 +131,3 @@ async def test_a_bug_in_one_object_does_not_stop_the_others() -> None:
     await asyncio.gather(task, return_exceptions=True)
 
     assert engine.failures == 1
-
-
-ROOM = desired.worker_room(
-    "alice", alias_prefix="opsroom-", agent="@agent-alice:hs", operators=frozenset({"@op:hs"}), parent="!space"
-)
-
-
-def test_a_workers_room_has_its_agent_and_the_operators() -> None:
-    assert ROOM.members == {"@agent-alice:hs", "@op:hs"}
-    assert dict(ROOM.powers) == {"@op:hs": 100}
-    levels = desired.power_levels(ROOM)
-    assert levels["events"]["m.room.encryption"] == levels["events"]["m.room.tombstone"] == 150
-    assert levels["users_default"] == 0
-
-
-def test_a_room_as_created_needs_nothing_more() -> None:
-    body = desired.creation(ROOM, server_name="hs")
-    state = [
-        {"type": "m.room.name", "state_key": "", "content": {"name": body["name"]}},
-        {"type": "m.room.topic", "state_key": "", "content": {"topic": body["topic"], "m.topic": {}}},
-        {"type": "m.room.power_levels", "state_key": "", "content": body["power_level_content_override"]},
-    ]
-
-    assert live.differences(ROOM, state) == []
-
-
-def test_drift_of_name_and_levels_is_seen() -> None:
-    levels = desired.power_levels(ROOM) | {"users": {"@op:hs": 100, "@agent-alice:hs": 100}}
-    state = [
-        {"type": "m.room.name", "state_key": "", "content": {"name": "mine now"}},
-        {"type": "m.room.topic", "state_key": "", "content": {"topic": ROOM.topic}},
-        {"type": "m.room.power_levels", "state_key": "", "content": levels},
-    ]
-
-    assert [kind for kind, _ in live.differences(ROOM, state)] == ["m.room.name", "m.room.power_levels"]

@@ -1,0 +1,23 @@
+"""Which kind is whose."""
+
+from appservice.reconcile.human import HumanReconciler
+from appservice.reconcile.rooms import KIND as ROOM
+from appservice.reconcile.team import ManagerReconciler, TeamReconciler
+from appservice.reconcile.worker import WorkerReconciler
+from appservice.reconcile.world import World
+from appservice.store.changes import Key
+
+
+class Kinds:
+    def __init__(self, world: World) -> None:
+        self._reconcile = {
+            "Worker": WorkerReconciler(world).reconcile,
+            "Team": TeamReconciler(world).reconcile,
+            "Manager": ManagerReconciler(world).reconcile,
+            "Human": HumanReconciler(world).reconcile,
+            ROOM: world.rooms.reconcile,
+        }
+
+    async def reconcile(self, key: Key) -> float | None:
+        """One pass of one object; see Engine."""
+        return await self._reconcile[key.kind](key)

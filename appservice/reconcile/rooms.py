@@ -1,0 +1,142 @@
+"""The one writer of rooms: each is brought in line with what is declared, on a change, on drift, and now and then."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Iterable
+
+import structlog
+
+from appservice.homeserver.client import Homeserver, readable
+from appservice.reconcile.identity import Identities
+from appservice.rooms import live
+from appservice.rooms.declared import Declared
+from appservice.rooms.desired import DesiredRoom
+from appservice.rooms.live import Around
+from appservice.store import rooms
+from appservice.store.changes import Key
+from appservice.store.database import Database
+from appservice.store.rooms import Room
+
+KIND = "Room"
+
+log = structlog.get_logger()
+
+
+class RoomKeeper:
+    """Rooms are known by alias. What is in line is remembered, so that asking again costs nothing."""
+
+    def __init__(self, homeserver: Homeserver, store: Database, declared: Declared, identities: Identities) -> None:
+        self._homeserver = homeserver
+        self._store = store
+        self._declared = declared
+        self._identities = identities
+        self._locks: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._in_line: dict[str, tuple[DesiredRoom, str]] = {}
+        self._accounts: set[str] = set()
+
+    # -- doors --------------------------------------------------------------------------------------------------
+
+    async def reconcile(self, key: Key) -> float | None:
+        """A pass of one room: read it, mend it, or end it when nobody declares it any more."""
+        async with self._locks[key.name]:
+            wanted = (await self._declared.rooms()).get(key.name)
+            if wanted is None:
+                await self._end(key.name)
+            else:
+                await self._mend(wanted)
+        return None
+
+    async def bring(self, alias: str) -> str:
+        """Make sure a declared room is in line; its id. Raises OpsroomError."""
+        async with self._locks[alias]:
+            wanted = (await self._declared.rooms())[alias]
+            known = self._in_line.get(alias)
+            if known is not None and known[0] == wanted:
+                return known[1]
+            return await self._mend(wanted)
+
+    async def everything(self) -> Iterable[Key]:
+        """All rooms that are declared, and those of ours that nobody declares any more."""
+        known = {room.alias for room in await rooms.every(self._store) if room.alias and room.purpose != "ops"}
+        return [Key(KIND, alias) for alias in {*await self._declared.rooms(), *known}]
+
+    async def without(self, user: str) -> None:
+        """Bring the rooms in line in which somebody was who is not declared any more."""
+        for alias, (room, _) in list(self._in_line.items()):
+            if user in room.members:
+                await self.reconcile(Key(KIND, alias))
+
+    async def of(self, user: str) -> list[DesiredRoom]:
+        """The rooms somebody belongs into, the root space left out."""
+        return [room for room in (await self._declared.rooms()).values() if user in room.members and room.parent]
+
+    def account(self, user: str, *, there: bool) -> None:
+        """Somebody's account was made, or is gone."""
+        (self._accounts.add if there else self._accounts.discard)(user)
+
+    def forget(self, alias: str) -> None:
+        """What is known of a room may not be so any more."""
+        self._in_line.pop(alias, None)
+
+    # -- one room -----------------------------------------------------------------------------------------------
+
+    async def _mend(self, room: DesiredRoom) -> str:
+        self._in_line.pop(room.alias, None)
+        try:
+            known = [known.room_id for known in await rooms.every(self._store) if known.alias == room.alias]
+            room_id, sent = await live.ensure(self._homeserver, room, lambda: self._around(room), known=known)
+        except Exception as error:
+            raise readable(error, f"make the room {room.name}") from error
+        made = Room(room_id=room_id, purpose=room.purpose, owner=room.owner, alias=room.alias)
+        if await rooms.get(self._store, room_id) != made:
+            await self._store.write(lambda db: rooms.put(db, made))
+        if await self._all_there(room):
+            self._in_line[room.alias] = (room, room_id)
+        if sent:
+            log.info("room mended", room=room.alias)
+        return room_id
+
+    async def _around(self, room: DesiredRoom) -> Around:
+        names = self._declared.names
+        ours = frozenset(user for user in room.members if names.agent(user))
+        async with asyncio.TaskGroup() as tasks:
+            made = {user: tasks.create_task(self._identities.once(names.agent(user))) for user in sorted(ours)}
+            parent = tasks.create_task(self._id(room.parent))
+            open_to = tasks.create_task(self._id(room.open_to))
+            known = {user: tasks.create_task(self._known(user)) for user in sorted(room.members - ours)}
+            portrait = tasks.create_task(self._portrait(room.portrait)) if room.portrait not in ours else None
+        return Around(
+            parent=parent.result(),
+            open_to=open_to.result(),
+            avatar=portrait.result() if portrait else made[room.portrait].result(),
+            ours=ours,
+            absent=frozenset(user for user, task in known.items() if not task.result()),
+        )
+
+    async def _portrait(self, user: str) -> str:
+        return str((await self._homeserver.profile(user)).get("avatar_url") or "") if user else ""
+
+    async def _id(self, alias: str) -> str:
+        return await self.bring(alias) if alias else ""
+
+    async def _known(self, user: str) -> bool:
+        """Whether somebody has an account: one that is not there yet cannot be invited."""
+        if user not in self._accounts and await self._homeserver.exists(user):
+            self._accounts.add(user)
+        return user in self._accounts
+
+    async def _all_there(self, room: DesiredRoom) -> bool:
+        return all(self._declared.names.agent(user) or user in self._accounts for user in room.members)
+
+    async def _end(self, alias: str) -> None:
+        self._in_line.pop(alias, None)
+        for room in await rooms.every(self._store):
+            if room.alias != alias:
+                continue
+            try:
+                await live.dissolve(self._homeserver, room.room_id, alias, ours=self._declared.names.is_ours)
+            except Exception as error:
+                raise readable(error, f"end the room {alias}") from error
+            room_id = room.room_id
+            await self._store.write(lambda db, room_id=room_id: rooms.remove(db, room_id))  # type: ignore[misc]
+            log.info("room ended", room=alias)

@@ -1,0 +1,77 @@
+"""What a change of one object means for others: rooms, the agents around it, the people who come in, its owner."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+
+from appservice.reconcile.rooms import KIND as ROOM
+from appservice.rooms.declared import Declared
+from appservice.rooms.desired import DesiredRoom
+from appservice.store import objects
+from appservice.store.changes import Changes, Key, parse
+from appservice.store.database import Database
+from appservice.workspace.surroundings import surroundings
+
+_TEAM_ROOMS = ("team-space", "team", "leader-dm")
+
+
+class Sweeper:
+    """`wake` has a key looked at soon."""
+
+    def __init__(self, store: Database, changes: Changes, declared: Declared, wake: Callable[[Key], None]) -> None:
+        self._store = store
+        self._declared = declared
+        self._wake = wake
+        self._changed: set[Key] = set()
+        self._news = asyncio.Event()
+        self._seen: Mapping[str, DesiredRoom] = {}
+        self._told: Mapping[str, str] = {}
+        changes.hook(self._note)
+
+    def _note(self, key: Key) -> None:
+        self._changed.add(key)
+        self._news.set()
+
+    async def run(self) -> None:
+        """For ever: each change, with those that came meanwhile."""
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            changed, self._changed = self._changed, set()
+            for key in (*await self._owners(changed), *await self._sweep()):
+                self._wake(key)
+
+    async def _owners(self, changed: set[Key]) -> set[Key]:
+        """Whoever is made of what changed; of what is gone, all who may wait for that."""
+        found: set[Key] = set()
+        for key in changed:
+            if key.kind != "Worker":
+                continue
+            stored = await objects.recall(self._store, key)
+            if stored is None:
+                found.update(await objects.deleting(self._store))
+            elif stored.owner:
+                found.add(parse(stored.owner))
+        return found
+
+    async def _sweep(self) -> list[Key]:
+        """Everything that is declared otherwise than at the last sweep."""
+        rooms, roster = await self._declared.rooms(), await self._declared.roster()
+        if rooms is self._seen:
+            return []
+        before, self._seen = self._seen, rooms
+        told = {name: surroundings(roster, agent) for name, agent in roster.agents.items()}
+        others = [name for name, text in told.items() if self._told.get(name, text) != text]
+        self._told = told
+        changed = [alias for alias in {*before, *rooms} if before.get(alias) != rooms.get(alias)]
+        teams = {room.owner for alias in changed if (room := rooms.get(alias)) and room.purpose in _TEAM_ROOMS}
+        people = {user for alias in changed for user in _members(before, alias) ^ _members(rooms, alias)}
+        return [
+            *(Key(ROOM, alias) for alias in changed),
+            *(Key("Worker", name) for name in others),
+            *(Key("Team", name) for name in teams),
+            *(Key("Human", human.name) for user in people if (human := roster.humans.get(user))),
+        ]
+
+
+def _members(rooms: Mapping[str, DesiredRoom], alias: str) -> frozenset[str]:
+    return rooms[alias].members if alias in rooms else frozenset()

@@ -1,0 +1,144 @@
+"""Declare documents with all that follows from them: an accepted file is one unit, whole or not at all."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from appservice.errors import Invalid, Problem
+from appservice.resources import manager, registry, team, unique
+from appservice.resources.document import Document
+from appservice.resources.manager import ManagerSpec
+from appservice.resources.printing import to_yaml
+from appservice.resources.source import FieldPath
+from appservice.resources.team import TeamSpec
+from appservice.resources.worker import WorkerSpec
+from appservice.store import meta, objects
+from appservice.store.changes import Key
+from appservice.store.database import Connection
+from appservice.store.objects import Declared, Stored
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """An agent that another object is made of; `path` is where it stands there."""
+
+    name: str
+    spec: WorkerSpec
+    path: FieldPath
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Author:
+    """Who declares, by which event, when."""
+
+    user: str
+    cause: str
+    now: float
+
+
+def parts(document: Document) -> tuple[Part, ...]:
+    """The agents that a Team or a Manager is made of."""
+    if isinstance(document.spec, TeamSpec):
+        found = team.members(document.name, document.spec)
+        return tuple(Part(name=member.name, spec=member.spec, path=member.path) for member in found)
+    if isinstance(document.spec, ManagerSpec):
+        name, spec = manager.agent(document.name, document.spec)
+        return (Part(name=name, spec=spec, path=("metadata",)),)
+    return ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accepted:
+    """What became of each document, and of the agents they are made of: created, changed, deleted, unchanged."""
+
+    documents: tuple[tuple[Key, str], ...]
+    parts: tuple[tuple[Key, str], ...]
+
+
+async def declare(db: Connection, documents: Sequence[Document], author: Author) -> Accepted:
+    """Store documents and the agents they are made of.
+
+    Raises Invalid, with every place, when a name belongs to something else already: then nothing may be kept.
+    """
+    known = {stored.key: stored for stored in await objects.every(db)}
+    if problems := list(_conflicts(documents, known)):
+        raise Invalid("some names are taken", problems=problems)
+    results, made = [], []
+    for document in documents:
+        key = Key(document.kind, document.name)
+        results.append((key, await _store(db, _declared(document), author)))
+        made += await _parts(db, document, known, documents, author)
+    return Accepted(documents=tuple(results), parts=tuple(made))
+
+
+async def delete(db: Connection, stored: Stored, author: Author, *, keep_files: bool) -> None:
+    """Begin the end of an object and of the agents it is made of."""
+    for one in (stored, *await objects.owned_by(db, str(stored.key))):
+        await objects.begin_delete(db, one.key, author=author.user, cause=author.cause, now=author.now)
+        if keep_files and one.kind == "Worker":
+            await meta.put(db, meta.KEEP_FILES + one.name, author.cause)
+
+
+async def _parts(
+    db: Connection,
+    document: Document,
+    known: Mapping[Key, Stored],
+    documents: Sequence[Document],
+    author: Author,
+) -> list[tuple[Key, str]]:
+    owner, done = str(Key(document.kind, document.name)), []
+    for part in parts(document):
+        declared = _part(part, owner=owner, api_version=document.api_version)
+        done.append((Key("Worker", part.name), await _store(db, declared, author)))
+    moved = {part.name for other in documents for part in parts(other)}
+    for stored in known.values():
+        if stored.owner == owner and stored.name not in moved and not stored.deleting:
+            await delete(db, stored, author, keep_files=True)
+            done.append((stored.key, "deleted"))
+    return done
+
+
+async def _store(db: Connection, wanted: Declared, author: Author) -> str:
+    return await objects.declare(db, wanted, author=author.user, cause=author.cause, now=author.now)
+
+
+def _declared(document: Document) -> Declared:
+    return Declared(
+        kind=document.kind,
+        name=document.name,
+        api_version=document.api_version,
+        document=registry.canonical(document),
+        text=document.text,
+    )
+
+
+def _part(part: Part, *, owner: str, api_version: str) -> Declared:
+    spec = part.spec.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    document = {"apiVersion": api_version, "kind": "Worker", "metadata": {"name": part.name}, "spec": spec}
+    return Declared(
+        kind="Worker",
+        name=part.name,
+        api_version=api_version,
+        document=document,
+        text=to_yaml(document),
+        owner=owner,
+    )
+
+
+def _conflicts(documents: Sequence[Document], known: Mapping[Key, Stored]) -> Iterator[Problem]:
+    """Names that would mean two users. What this file itself lets go of is free."""
+    fresh = {str(Key(document.kind, document.name)) for document in documents}
+    holders = {
+        stored.name: stored.owner or str(stored.key)
+        for stored in known.values()
+        if stored.kind in ("Worker", "Human") and stored.owner not in fresh
+    }
+    for document in documents:
+        for name, _, path in unique.users(document):
+            holder = holders.get(name, "")
+            if holder in ("", str(Key(document.kind, document.name))):
+                continue
+            if document.kind == "Worker" and holder.startswith(("team/", "manager/")):
+                yield document.problem(path, f"{name} is part of `{holder}`.", f"Change it there: `!edit {holder}`.")
+            else:
+                fix = "Choose another name, or delete that one first."
+                yield document.problem(path, f"The name {name} is taken by `{holder}`.", fix)

@@ -1,0 +1,71 @@
+"""A Team, its people and its Manager: declared in one file, real in Matrix, and gone again without a trace."""
+
+from urllib.parse import quote
+
+from tests.support.person import Person
+from tests.support.stack import Stack
+
+TEAM = """\
+apiVersion: hiclaw.io/v1beta1
+kind: Team
+metadata:
+  name: {team}
+spec:
+  description: Builds the pages.
+  leader:
+    name: {team}-lead
+    model: gpt-test
+  workers:
+    - name: {team}-one
+      model: gpt-test
+    - name: {team}-two
+      model: gpt-test
+"""
+
+HUMAN = """\
+apiVersion: hiclaw.io/v1beta1
+kind: Human
+metadata:
+  name: {name}
+spec:
+  displayName: {name}
+  permissionLevel: {level}
+"""
+
+
+async def in_room(stack: Stack, alias: str) -> dict[str, str]:
+    """Members of a room as the operator's client reads them: Matrix id -> membership."""
+    room = await stack.op.resolve(f"#opsroom-{alias}:{stack.info['server_name']}")
+    state = await stack.op.call("GET", f"rooms/{quote(room)}/state")
+    members = {
+        event["state_key"]: event["content"]["membership"] for event in state if event["type"] == "m.room.member"
+    }
+    return {user: membership for user, membership in members.items() if membership in ("join", "invite")}
+
+
+async def join_all(person: Person) -> None:
+    for room in sorted(person.invited):
+        await person.call("POST", f"join/{quote(room)}", {})
+
+
+async def test_a_team_is_made_answers_in_its_room_and_goes_whole(stack: Stack) -> None:
+    answer = await stack.apply(TEAM.format(team="crew"))
+    assert "created `team/crew` — ready" in answer.text
+    listed = (await stack.command("!get teams")).text
+    assert "crew-lead" in listed
+    assert "2 of 2 ready" in listed
+    assert "team/crew" in (await stack.command("!get workers")).text
+
+    agents = {stack.agent(f"crew-{name}") for name in ("lead", "one", "two")}
+    bot = f"@opsroom:{stack.info['server_name']}"
+    assert set(await in_room(stack, "team-crew")) == {stack.op.user, bot, *agents}
+    assert set(await in_room(stack, "leader-dm-crew-lead")) == {stack.op.user, bot, stack.agent("crew-lead")}
+    room = await stack.op.resolve(f"#opsroom-team-crew:{stack.info['server_name']}")
+    await stack.op.until(lambda: room in stack.op.invited or room in stack.op.rooms, "the team's room")
+    await stack.op.call("POST", f"join/{quote(room)}", {})
+    question = await stack.ask(room, "crew-one", "are you there?")
+    assert (await stack.op.answer_to(question, "You said")).sender == stack.agent("crew-one")
+
+    assert "Deleted `team/crew`" in (await stack.command("!delete team/crew")).text
+    assert "crew" not in (await stack.command("!get all")).text
+    assert not (stack.data_dir / "sandboxes" / "crew-one").exists()
