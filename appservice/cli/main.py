@@ -71,6 +71,9 @@ def _parser() -> argparse.ArgumentParser:
         "--if-missing", action="store_true", help="only when none is there that was built of what is installed now"
     )
     image.add_argument("--base", metavar="IMAGE", help="any Debian with Python; default: one that can be had here")
+    schema = _verb(verbs, "schema", _schema, "print the JSON Schema of the YAML, for editors")
+    schema.add_argument("kind", nargs="?", default="", metavar="KIND", help="of one kind; default: of all")
+    schema.add_argument("--pending", action="store_true", help="list the fields that do not take effect yet instead")
     _verb(verbs, "version", _version, "print the version")
     return parser
 
@@ -173,6 +176,12 @@ def _image(options: argparse.Namespace) -> int:
     from appservice.cli.image import build
 
     return build(data_dir(options.data_dir), base=options.base, if_missing=options.if_missing)
+
+
+def _schema(options: argparse.Namespace) -> int:
+    from appservice.cli.schema import schema
+
+    return schema(options.kind, pending=options.pending)
 
 
 def _version(_options: argparse.Namespace) -> int:

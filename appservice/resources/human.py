@@ -3,7 +3,7 @@
 import re
 from typing import Annotated, Final
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, WithJsonSchema
 
 from appservice.resources.kind import Kind, LongText, Name, ShortText, Spec, Text, WholeNumber, fault, unique
 from appservice.resources.source import shown
@@ -39,7 +39,9 @@ class HumanSpec(Spec):
 
     display_name: ShortText
     email: Annotated[Text, Field(max_length=254), AfterValidator(_email)] = ""
-    permission_level: Annotated[WholeNumber, AfterValidator(_level)]
+    permission_level: Annotated[
+        WholeNumber, AfterValidator(_level), WithJsonSchema({"type": "integer", "minimum": 1, "maximum": 3})
+    ]
     accessible_teams: Annotated[tuple[Name, ...], Field(max_length=500), AfterValidator(_teams)] = ()
     accessible_workers: Annotated[tuple[Name, ...], Field(max_length=500), AfterValidator(_workers)] = ()
     note: LongText = ""

@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Final
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, WithJsonSchema
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
-from appservice.resources.names import fault_in_name
+from appservice.resources.names import LONGEST, NAME, RESERVED, fault_in_name
 from appservice.resources.source import shown
 
 FAULT: Final = "opsroom"  # type of the errors that our own checks raise
@@ -85,9 +85,17 @@ Text = Annotated[str, Strict()]
 ShortText = Annotated[Text, Field(max_length=200)]
 LongText = Annotated[Text, Field(max_length=100_000)]
 WholeNumber = Annotated[int, Strict()]
-Name = Annotated[Text, AfterValidator(_checked_name)]
-PlainName = Annotated[Text, AfterValidator(_checked_plain_name)]
-Duration = Annotated[Text, AfterValidator(_checked_duration)]
+# What validators check is told to editors as far as a pattern can tell it.
+_NAME_SCHEMA: Final = {"type": "string", "pattern": f"^{NAME.pattern}$", "maxLength": LONGEST}
+Name = Annotated[
+    Text, AfterValidator(_checked_name), WithJsonSchema({**_NAME_SCHEMA, "not": {"enum": sorted(RESERVED)}})
+]
+PlainName = Annotated[Text, AfterValidator(_checked_plain_name), WithJsonSchema(_NAME_SCHEMA)]
+Duration = Annotated[
+    Text,
+    AfterValidator(_checked_duration),
+    WithJsonSchema({"type": "string", "pattern": f"^{_DURATION.pattern}$", "examples": ["30m", "1h30m"]}),
+]
 FreeMap = Annotated[dict[str, Any], Field(max_length=64)]
 
 

@@ -140,7 +140,9 @@ def _ports(values: tuple[ExposedPort, ...]) -> tuple[ExposedPort, ...]:
 
 
 Servers = Annotated[
-    tuple[Annotated[McpServer, BeforeValidator(_server)], ...], Field(max_length=64), AfterValidator(_servers)
+    tuple[Annotated[McpServer, BeforeValidator(_server, json_schema_input_type=PlainName | McpServer)], ...],
+    Field(max_length=64),
+    AfterValidator(_servers),
 ]
 
 
