@@ -34,6 +34,7 @@ from appservice.homeserver.live import Pace
 from appservice.homeserver.members import Members, Operators
 from appservice.homeserver.sender import Sender
 from appservice.ops.checks import Checks
+from appservice.ops.describe import Tries
 from appservice.ops.hands import Hands
 from appservice.ops.room import OpsRoom
 from appservice.ops.uploads import Uploads
@@ -46,6 +47,7 @@ from appservice.reconcile.engine import Engine
 from appservice.reconcile.identity import Identities
 from appservice.reconcile.keeper import GatewayKeeper
 from appservice.reconcile.kinds import Kinds
+from appservice.reconcile.orphans import Orphans
 from appservice.reconcile.rooms import RoomKeeper
 from appservice.reconcile.sweeper import Sweeper
 from appservice.reconcile.world import World
@@ -203,6 +205,7 @@ async def _compose(settings: Settings, store: Database, stack: AsyncExitStack) -
         managed=lambda name: publish.managed(stored, prefix(name)),
         explain=lambda user, agent, room: router.explain(user, agent, room),
         names=names,
+        tries=lambda key: Tries(failed=engine.attempts(key), next_s=engine.due_in(key)),
         resolve=homeserver.resolve,
     )
     ops = OpsRoom(
@@ -253,6 +256,7 @@ async def _compose(settings: Settings, store: Database, stack: AsyncExitStack) -
         declared=declared,
         accounts=people,
         sweeper=Sweeper(store, changes, declared, engine.wake),
+        orphans=Orphans(world),
     )
     return plane
 

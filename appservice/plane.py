@@ -27,6 +27,8 @@ from appservice.ops.checks import Checks
 from appservice.ops.room import OpsRoom
 from appservice.reconcile.accounts import Accounts
 from appservice.reconcile.engine import Engine
+from appservice.reconcile.orphans import EVERY_S as ORPHANS_EVERY_S
+from appservice.reconcile.orphans import Orphans
 from appservice.reconcile.rooms import KIND as ROOM
 from appservice.reconcile.rooms import RoomKeeper
 from appservice.reconcile.sweeper import Sweeper
@@ -74,6 +76,7 @@ class Plane:
     declared: Declared
     accounts: Accounts
     sweeper: Sweeper
+    orphans: Orphans
     space: str = ""
     not_ready: str = "starting"
     tasks: set[asyncio.Task[Any]] = field(default_factory=set)
@@ -99,6 +102,7 @@ class Plane:
         async with asyncio.TaskGroup() as group:
             group.create_task(self.engine.run(self._everything), name="reconcile")
             group.create_task(self.sweeper.run(), name="sweeper")
+            group.create_task(self._orphans(), name="orphans")
             group.create_task(self.gaps.watch(lambda: self.operators.ops_room), name="homeserver watch")
             group.create_task(self._backend_events(), name="backend events")
             group.create_task(self._usage(), name="usage")
@@ -221,6 +225,14 @@ class Plane:
             )
             if used.model:
                 await self.store.write(partial(_store_call, call, position))
+
+    async def _orphans(self) -> None:
+        while True:
+            try:
+                await self.orphans.remove()
+            except (OpsroomError, *ERRORS) as error:
+                log.warning("orphans not looked for", error=str(error))
+            await asyncio.sleep(ORPHANS_EVERY_S)
 
     async def _housekeeping(self) -> None:
         while True:

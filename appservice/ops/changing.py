@@ -81,7 +81,9 @@ class Changing:
         async def settled() -> bool:
             pairs = [await self._h.pair(key) for key, _ in results]
             progress(render.progress(pairs))
-            return all(s is None or render.is_settled(s, state) or render.is_stuck(s, state) for s, state in pairs)
+            return all(
+                s is None or s.paused or render.is_settled(s, state) or render.is_stuck(s, state) for s, state in pairs
+            )
 
         await self._h.changes.until(settled, WAIT_S)
         pairs = [await self._h.pair(key) for key, _ in results]
@@ -94,7 +96,7 @@ class Changing:
         """Nothing new was declared; say so, and what is not as declared yet."""
         pairs = [await self._h.pair(key) for key in keys]
         behind = [pair for pair in pairs if pair[0] is not None and not render.is_settled(pair[0], pair[1])]
-        count = f"{len(keys)} object{'s are' if len(keys) > 1 else ' is'} declared like this already."
+        count = f"{len(keys)} object{'s are' if len(keys) > 1 else ' is'} like this already."
         lines = [render.outcome_line("", *pair) for pair in behind]
         return Answer(text="\n\n".join([f"No changes. {count}", *([render.lines(lines)] if lines else [])]))
 
@@ -142,6 +144,22 @@ class Changing:
             if not agents:
                 raise Invalid(f"`{stored.key}` has no sandbox.", fix="`!get workers` lists what has.")
             outcome = _outcome(await self._h.desk.restart(agents, event.id, also=_settled_by(event)))
+        return await self._settle(outcome, progress)
+
+    async def pause(self, event: Event, given: argparse.Namespace, _progress: Progress) -> Answer:
+        stored = await self._h.own(given.object)
+        done = await self._h.desk.set_paused(stored, paused=True, also=_settled_by(event))
+        if done.documents[0][1] == "unchanged":
+            return Answer(text=f"`{stored.key}` is paused already. Go on with `!resume {stored.key}`")
+        text = (
+            f"Paused `{stored.key}`: Opsroom leaves it as it is, whatever is declared. Agents that run go on running."
+        )
+        return Answer(text=f"{text} Go on with `!resume {stored.key}`")
+
+    async def resume(self, event: Event, given: argparse.Namespace, progress: Progress) -> Answer:
+        if (outcome := await self._outcome(event)) is None:
+            stored = await self._h.own(given.object)
+            outcome = _outcome(await self._h.desk.set_paused(stored, paused=False, also=_settled_by(event)))
         return await self._settle(outcome, progress)
 
     async def stop(self, event: Event, given: argparse.Namespace, _progress: Progress) -> Answer:

@@ -166,6 +166,23 @@ _ALL = (
         group="change",
     ),
     Command(
+        name="pause",
+        summary="leave an object as it is, whatever is declared, until it is resumed",
+        detail="For when you must look at something without Opsroom mending it. A team is paused with its agents. Rooms"
+        " are kept in line all the same.",
+        examples=("!pause worker/alice", "!pause team/dev"),
+        arguments=(_object(),),
+        group="change",
+    ),
+    Command(
+        name="resume",
+        summary="go on with what was paused",
+        examples=("!resume worker/alice",),
+        arguments=(_object(),),
+        aliases=("unpause",),
+        group="change",
+    ),
+    Command(
         name="stop",
         summary="end what an agent is answering now",
         detail="In an agent's room `!stop` ends what runs in that room or thread; so does a 🛑 on the question or the"

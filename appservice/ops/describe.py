@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from appservice.homeserver.members import short
@@ -12,10 +13,19 @@ from appservice.store.objects import Stored
 from appservice.store.status import Condition, Status
 
 
-async def describe(store: Database, stored: Stored, *, now: float) -> str:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tries:
+    """Failed passes in a row, and seconds until the next one (None: none is planned)."""
+
+    failed: int
+    next_s: float | None
+
+
+async def describe(store: Database, stored: Stored, tries: Tries, *, now: float) -> str:
     found = await status.get(store, stored.key)
     parts = [
         _head(stored, found, now),
+        _tries(tries),
         _conditions(found, now),
         await _turns(store, stored.name, now),
         await _usage(store, stored.name),
@@ -42,6 +52,13 @@ def _head(stored: Stored, found: Status, now: float) -> str:
     }
     lines = [f"**{stored.key}**", ""]
     return "\n".join([*lines, *(f"- {name}: {value}" for name, value in facts.items() if value)])
+
+
+def _tries(tries: Tries) -> str:
+    if not tries.failed:
+        return ""
+    again = f"; the next try is in {tries.next_s:.0f} s" if tries.next_s is not None else ""
+    return f"Tried {tries.failed} time{'s' * (tries.failed > 1)} in a row without success{again}."
 
 
 def _member(member: Mapping[str, Any]) -> str:

@@ -7,6 +7,7 @@ from appservice.backends.protocol import Backend
 from appservice.config import Settings
 from appservice.errors import Invalid, NotFound
 from appservice.health import Health
+from appservice.ops.describe import Tries
 from appservice.policy.roster import Names
 from appservice.policy.triggers import Decision
 from appservice.reconcile.desk import Desk
@@ -33,7 +34,7 @@ Progress = Callable[[str], None]
 class Hands:
     """What verbs work with. `stop_turn` by id and name, `checks` for the
     doctor, `managed` the paths in an agent's prefix that are not its own work, `explain` who may ask whom in which
-    room, `resolve` an alias to a room's id."""
+    room, `resolve` an alias to a room's id, `tries` how often a pass has failed."""
 
     settings: Settings
     store: Database
@@ -46,6 +47,7 @@ class Hands:
     managed: Callable[[str], Awaitable[frozenset[str]]]
     explain: Callable[[str, str, str], Awaitable[Decision]]
     names: Names
+    tries: Callable[[Key], Tries]
     resolve: Callable[[str], Awaitable[str | None]]
 
     async def find(self, text: str, name: str = "") -> Stored:

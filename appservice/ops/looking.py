@@ -3,6 +3,7 @@
 import argparse
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from time import time
 
 from appservice import __version__
@@ -75,12 +76,13 @@ class Looking:
 
     async def describe(self, _event: Event, given: argparse.Namespace, _progress: Progress) -> Answer:
         stored = await self._h.find(given.object, given.name)
-        return Answer(text=await describe(self._h.store, stored, now=time()))
+        return Answer(text=await describe(self._h.store, stored, self._h.tries(stored.key), now=time()))
 
     async def explain(self, _event: Event, given: argparse.Namespace, _progress: Progress) -> Answer:
-        asked = grammar.asks(given.words)
-        stored = await self._h.find(asked.agent)
-        decision = await self._h.explain(await self._user(asked.user), stored.name, await self.room(asked.room))
+        typed = grammar.asks(given.words)
+        stored = await self._h.find(typed.agent)
+        asked = replace(typed, user=await self._user(typed.user))
+        decision = await self._h.explain(asked.user, stored.name, await self.room(asked.room))
         return Answer(text=render.decision(asked, decision, await self._source(decision)))
 
     async def audit(self, _event: Event, given: argparse.Namespace, _progress: Progress) -> Answer:

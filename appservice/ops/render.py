@@ -161,8 +161,8 @@ def audit(found: Sequence[Entry], *, now: float) -> str:
 
 
 def state(stored: Stored, status: Status) -> str:
-    if stored.deleting:
-        return "Deleting"
+    if stored.deleting or stored.paused:
+        return "Deleting" if stored.deleting else "Paused"
     return status.phase if status.observed_generation == stored.generation else "Updating"
 
 
@@ -188,7 +188,9 @@ def outcome_line(action: str, stored: Stored | None, status: Status) -> str:
     if stored is None:
         return action
     name = f"`{stored.key}`"
-    if is_settled(stored, status):
+    if stored.paused:
+        tail = f"paused; `!resume {stored.key}` goes on"
+    elif is_settled(stored, status):
         tail = _SETTLED[status.phase]
     elif (trouble := first_trouble(status)) is not None:
         tail = f"not ready: {trouble.message or trouble.reason}"

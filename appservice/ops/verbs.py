@@ -39,6 +39,8 @@ class Verbs:
             "set": change.set,
             "rollback": change.rollback,
             "restart": change.restart,
+            "pause": change.pause,
+            "resume": change.resume,
             "stop": change.stop,
             "delete": change.delete,
         }

@@ -57,6 +57,22 @@ class Desk:
 
         return await self._accepted(unit)
 
+    async def set_paused(self, stored: Stored, *, paused: bool, also: Also = _nothing) -> Accepted:
+        """Leave an object, and what it is made of, as it is; or go on."""
+        action = "paused" if paused else "resumed"
+
+        async def unit(db: Connection) -> Accepted:
+            changed = await objects.set_paused(db, stored.key, paused=paused)
+            parts = await objects.owned_by(db, str(stored.key)) if changed else []
+            done = Accepted(
+                documents=((stored.key, action if changed else "unchanged"),),
+                parts=tuple((part.key, action) for part in parts),
+            )
+            await also(db, done)
+            return done
+
+        return await self._accepted(unit)
+
     async def _accepted(self, unit: Callable[[Connection], Awaitable[Accepted]]) -> Accepted:
         done = await self._store.write(unit)
         for key, action in (*done.documents, *done.parts):

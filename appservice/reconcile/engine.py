@@ -68,6 +68,11 @@ class Engine:
         """Failed passes in a row."""
         return self._tries.get(key, 0)
 
+    def due_in(self, key: Key) -> float | None:
+        """Seconds until the next pass of an object, None when there is no appointment."""
+        at = self._due.get(key)
+        return None if at is None else max(0.0, at - asyncio.get_running_loop().time())
+
     @property
     def waiting(self) -> int:
         return len(self._due)

@@ -82,15 +82,22 @@ class RoomKeeper:
 
     async def _mend(self, room: DesiredRoom) -> str:
         self._in_line.pop(room.alias, None)
+        absent: set[str] = set()
+
+        async def around() -> Around:
+            found = await self._around(room)
+            absent.update(found.absent)
+            return found
+
         try:
             known = [known.room_id for known in await rooms.every(self._store) if known.alias == room.alias]
-            room_id, sent = await live.ensure(self._homeserver, room, lambda: self._around(room), known=known)
+            room_id, sent = await live.ensure(self._homeserver, room, around, known=known)
         except Exception as error:
             raise readable(error, f"make the room {room.name}") from error
         made = Room(room_id=room_id, purpose=room.purpose, owner=room.owner, alias=room.alias)
         if await rooms.get(self._store, room_id) != made:
             await self._store.write(lambda db: rooms.put(db, made))
-        if await self._all_there(room):
+        if not absent:  # else whoever makes the account asks again
             self._in_line[room.alias] = (room, room_id)
         if sent:
             log.info("room mended", room=room.alias)
@@ -124,9 +131,6 @@ class RoomKeeper:
         if user not in self._accounts and await self._homeserver.exists(user):
             self._accounts.add(user)
         return user in self._accounts
-
-    async def _all_there(self, room: DesiredRoom) -> bool:
-        return all(self._declared.names.agent(user) or user in self._accounts for user in room.members)
 
     async def _end(self, alias: str) -> None:
         self._in_line.pop(alias, None)

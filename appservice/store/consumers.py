@@ -20,6 +20,11 @@ async def revoke(db: Connection, consumer: str, *, keep: str = "") -> list[str]:
     return [row["jti"] for row in rows.fetchall()]
 
 
+async def holders(store: Reader) -> list[str]:
+    """Consumers with a token that is not revoked."""
+    return [row["consumer"] for row in await store.read("SELECT DISTINCT consumer FROM tokens WHERE revoked = 0")]
+
+
 async def revoked(store: Reader, *, now: int) -> frozenset[str]:
     rows = await store.read("SELECT jti FROM tokens WHERE revoked = 1 AND expires_at > ?", (now,))
     return frozenset(row["jti"] for row in rows)

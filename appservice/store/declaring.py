@@ -138,7 +138,9 @@ def _conflicts(documents: Sequence[Document], known: Mapping[Key, Stored]) -> It
             if holder in ("", str(Key(document.kind, document.name))):
                 continue
             if document.kind == "Worker" and holder.startswith(("team/", "manager/")):
-                yield document.problem(path, f"{name} is part of `{holder}`.", f"Change it there: `!edit {holder}`.")
+                yield document.problem(
+                    path, f"The agent {name} is part of `{holder}`.", f"Change it there: `!edit {holder}`."
+                )
             else:
                 fix = "Choose another name, or delete that one first."
                 yield document.problem(path, f"The name {name} is taken by `{holder}`.", fix)

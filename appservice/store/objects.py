@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from appservice.store.changes import Key
+from appservice.store.changes import Key, parse
 from appservice.store.database import Connection, Database, Reader, Row
 
 FINALIZER = "opsroom/cleanup"
@@ -85,6 +85,14 @@ async def owned_by(store: Reader, owner: str) -> list[Stored]:
     """The parts of an object, as `team/dev`."""
     rows = await store.read("SELECT * FROM resources WHERE owner = ? ORDER BY name", (owner,))
     return [_stored(row) for row in rows]
+
+
+async def is_paused(store: Reader, stored: Stored) -> bool:
+    """By itself or with its owner; what is to go is not held up."""
+    if stored.deleting or stored.paused or not stored.owner:
+        return stored.paused and not stored.deleting
+    owner = await get(store, parse(stored.owner))
+    return owner is not None and owner.paused
 
 
 async def deleting(store: Reader) -> list[Key]:

@@ -125,7 +125,7 @@ async def test_status_begins_with_whether_somebody_must_get_up(stack: Stack) -> 
     answer = await stack.command("!status")
 
     assert answer.text.splitlines()[0].startswith("**")
-    assert "agents are well" in answer.text
+    assert "objects are well" in answer.text
     assert "process" in answer.text
 
 

@@ -39,8 +39,7 @@ async def test_whoever_a_worker_names_may_talk_to_it_alone(stack: Stack) -> None
 
 async def test_a_change_of_who_may_ask_takes_effect_at_once_and_leaves_the_sandbox_alone(stack: Stack) -> None:
     room = await stack.worker("picky")
-    foe = await stack.somebody("foe")
-    await stack.op.call("POST", f"rooms/{room}/invite", {"user_id": foe.user})
+    foe = await stack.human("foe", level=3, accessibleWorkers="[picky]")
     await foe.call("POST", f"join/{room}", {})
     await foe.answer_to(await foe.say(room, "before", mention=stack.agent("picky")), "before")
     before = await sandbox(stack, "picky")
@@ -62,5 +61,5 @@ async def test_explain_says_what_it_cannot_read(stack: Stack) -> None:
     await stack.worker("asked-about")
     assert "does not say who asks whom" in (await stack.command("!explain")).text
     assert "no room #nowhere" in (await stack.command("!explain @op -> asked-about in #nowhere")).text
-    assert "no worker called" in (await stack.command("!explain @op -> nobody")).text
+    assert "no object called" in (await stack.command("!explain @op -> nobody")).text
     assert "is not in that room" in (await stack.command(f"!explain @op -> asked-about in {stack.ops_room}")).text

@@ -84,8 +84,7 @@ async def test_an_encrypted_room_gets_one_explanation(stack: Stack) -> None:
 
 async def test_an_edit_by_somebody_else_changes_no_question(stack: Stack) -> None:
     room = await stack.worker("loyal")
-    forger = await stack.somebody("forger")
-    await stack.op.call("POST", f"rooms/{quote(room)}/invite", {"user_id": forger.user})
+    forger = await stack.human("forger", level=2, accessibleWorkers="[loyal]")
     await forger.until(lambda: room in forger.rooms or room in forger.invited, "the invitation")
     await forger.call("POST", f"join/{quote(room)}", {})
     stack.provider.when("hold the line", Hang())

@@ -41,8 +41,7 @@ async def test_pill_link_and_plain_name_all_ask_and_other_talk_does_not(stack: S
 
 async def test_who_began_a_thread_goes_on_without_a_mention_until_somebody_else_speaks(stack: Stack) -> None:
     room = await stack.worker("threaded")
-    other = await stack.somebody("colleague")
-    await stack.op.call("POST", f"rooms/{room}/invite", {"user_id": other.user})
+    other = await stack.human("colleague", level=3, accessibleWorkers="[threaded]")
     await other.until(lambda: room in other.rooms, "the room")
     root = await stack.ask(room, "threaded", "first question")
     await stack.op.answer_to(root, "first question")

@@ -48,6 +48,7 @@ class Person:
     arrived: dict[str, float] = field(default_factory=dict)  # event id -> monotonic time
     rooms: dict[str, dict[str, str]] = field(default_factory=dict)  # joined: id -> name, alias
     invited: set[str] = field(default_factory=set)
+    left: set[str] = field(default_factory=set)
     news: asyncio.Condition = field(default_factory=asyncio.Condition)
     since: str = ""
     _txn: Any = field(default_factory=lambda: itertools.count())
@@ -207,7 +208,9 @@ class Person:
 
     def _take(self, answer: dict[str, Any]) -> None:
         self.invited = set(answer["rooms"].get("invite", {})) if answer.get("rooms") else set()
+        self.left |= set(answer.get("rooms", {}).get("leave", {}))
         for room, found in answer.get("rooms", {}).get("join", {}).items():
+            self.left.discard(room)
             facts = self.rooms.setdefault(room, {})
             for event in [*found.get("state", {}).get("events", []), *found["timeline"]["events"]]:
                 if event["type"] == "m.room.name":

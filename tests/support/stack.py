@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -78,6 +79,22 @@ class Stack:
         await ensure_operator(self.info["homeserver"], kept["registration_shared_secret"], name, "just a test")
         return await self.exits.enter_async_context(person(self.info["homeserver"], name, "just a test"))
 
+    async def human(self, name: str, *, level: int, **spec: Any) -> Person:
+        """Somebody with a place here: an account, and a Human that says what it opens."""
+        someone = await self.somebody(name)
+        fields = {"displayName": name, "permissionLevel": level} | spec
+        answer = await self.apply(document("Human", name, **fields))
+        assert "ready" in answer.text, answer.text
+        return someone
+
+    async def joined(self, someone: Person, alias: str) -> str:
+        """Have somebody take up the invitation into a room; its id."""
+        room = await self.op.resolve(f"#opsroom-{alias}:{self.info['server_name']}")
+        await someone.until(lambda: room in someone.invited or room in someone.rooms, f"an invitation into {alias}")
+        await someone.call("POST", f"join/{quote(room)}", {})
+        await someone.until(lambda: room in someone.rooms, f"the room {alias}")
+        return room
+
     async def kill_control_plane(self) -> None:
         """kill -9, and wait until the supervisor has started another one."""
         old = self.info["pids"]["control_plane"]
@@ -95,8 +112,13 @@ class Stack:
 
 
 def worker_yaml(name: str, **spec: Any) -> str:
-    lines = "".join(f"  {key}: {value}\n" for key, value in ({"model": "gpt-test"} | spec).items())
-    return f"apiVersion: hiclaw.io/v1beta1\nkind: Worker\nmetadata:\n  name: {name}\nspec:\n{lines}"
+    return document("Worker", name, **({"model": "gpt-test"} | spec))
+
+
+def document(kind: str, name: str, **spec: Any) -> str:
+    """A document whose fields are written as they are given: YAML for lists and maps."""
+    lines = "".join(f"  {key}: {value}\n" for key, value in spec.items())
+    return f"apiVersion: hiclaw.io/v1beta1\nkind: {kind}\nmetadata:\n  name: {name}\nspec:\n{lines}"
 
 
 @asynccontextmanager

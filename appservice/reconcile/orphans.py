@@ -1,0 +1,69 @@
+"""What was made for agents that nobody declares: found by what it is labelled with, and removed.
+
+A teardown leaves nothing, so these come from elsewhere: a store that was restored from an older backup, or hands.
+Rooms are not among them: those that this store knows are ended by their keeper, and others hold what people said.
+"""
+
+import asyncio
+import shutil
+from time import time
+
+import structlog
+
+from appservice.backends.door import door
+from appservice.reconcile.world import World
+from appservice.store import audit, consumers, objects
+from appservice.store.audit import Entry
+from appservice.store.database import Connection
+
+EVERY_S = 600.0
+
+log = structlog.get_logger()
+
+
+class Orphans:
+    def __init__(self, world: World) -> None:
+        self._w = world
+
+    async def remove(self) -> list[str]:
+        """Look everywhere once; what was removed, as `sandbox of alice`. Raises OpsroomError when a part is away."""
+        sandboxes = set(await self._w.backend.observe_all())
+        users = set(await self._w.users.names())
+        folders = await asyncio.to_thread(self._folders)
+        tokens = set(await consumers.holders(self._w.store))
+        known = {stored.name for stored in await objects.every(self._w.store, "Worker")}  # read last: none is too new
+        removed = []
+        for name in sorted(sandboxes - known):
+            await self._w.backend.remove(name)
+            removed.append(f"sandbox of {name}")
+        for name in sorted(users - known):
+            await self._w.keys.delete_user(name)
+            removed.append(f"storage user of {name}")
+        for name in sorted(folders - known):
+            await asyncio.to_thread(shutil.rmtree, door(self._w.settings, name).secrets_dir.parent, ignore_errors=True)
+            removed.append(f"token of {name}")
+        if gone := sorted(tokens - known):
+            await self._w.store.write(lambda db: _revoke(db, gone))
+            await self._w.keeper.sync()
+            removed += [f"consumer of {name}" for name in gone]
+        if removed:
+            await self._w.store.write(lambda db: _record(db, removed, self._w.homeserver.bot))
+            log.warning("orphans removed", what=removed)
+        return removed
+
+    def _folders(self) -> set[str]:
+        parent = door(self._w.settings, "x").secrets_dir.parent.parent
+        return {folder.name for folder in parent.iterdir()} if parent.is_dir() else set()
+
+
+async def _revoke(db: Connection, names: list[str]) -> None:
+    for name in names:
+        await consumers.revoke(db, name)
+
+
+async def _record(db: Connection, removed: list[str], bot: str) -> None:
+    for what in removed:
+        entry = Entry(
+            at=time(), actor=bot, action="remove", target=what, room_id="", verdict="allow", rule="orphan", cause=""
+        )
+        await audit.record(db, entry)
