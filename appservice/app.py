@@ -13,8 +13,11 @@ from aiohttp import web
 
 from appservice import __version__, logs
 from appservice.api import agents as agents_api
+from appservice.api import identity
 from appservice.api import operator as operator_api
 from appservice.api import public as public_api
+from appservice.api import server as rest_api
+from appservice.api import world as rest
 from appservice.backends.choose import choose, default_image
 from appservice.backends.door import door
 from appservice.config import Settings
@@ -35,7 +38,8 @@ from appservice.homeserver.members import Members, Operators
 from appservice.homeserver.sender import Sender
 from appservice.ops.checks import Checks
 from appservice.ops.describe import Tries
-from appservice.ops.hands import Hands
+from appservice.ops.door import Door
+from appservice.ops.hands import Hands, checked
 from appservice.ops.room import OpsRoom
 from appservice.ops.uploads import Uploads
 from appservice.ops.verbs import Verbs
@@ -199,13 +203,14 @@ async def _compose(settings: Settings, store: Database, stack: AsyncExitStack) -
         changes=changes,
         backend=backend,
         objects=stored,
-        desk=Desk(store, changes, engine.refresh),
+        desk=Desk(store, changes, engine.refresh, lambda word: names.is_ours(names.person(word))),
         stop_turn=runner.stop,
         checks=checks.run,
         managed=lambda name: publish.managed(stored, prefix(name)),
         explain=lambda user, agent, room: router.explain(user, agent, room),
         names=names,
         tries=lambda key: Tries(failed=engine.attempts(key), next_s=engine.due_in(key)),
+        confirm=lambda event, question: ops.confirm(event, question),
         resolve=homeserver.resolve,
     )
     ops = OpsRoom(
@@ -249,6 +254,8 @@ async def _compose(settings: Settings, store: Database, stack: AsyncExitStack) -
         runner=runner,
         engine=engine,
         ops=ops,
+        door=Door(hands),
+        desk=hands.desk,
         router=router,
         checks=checks,
         keys=keys,
@@ -262,7 +269,7 @@ async def _compose(settings: Settings, store: Database, stack: AsyncExitStack) -
 
 
 async def _listen(plane: Plane, stack: AsyncExitStack) -> None:
-    """Open the three doors: the homeserver's, the agents', the operator's."""
+    """Open the doors: the homeserver's, the agents', the operator's, and that of whoever has a Matrix account."""
     settings = plane.settings
     public = public_api.app(
         hs_token=plane.homeserver.registration.hs_token,
@@ -285,12 +292,33 @@ async def _listen(plane: Plane, stack: AsyncExitStack) -> None:
         checks=plane.checks.run,
         shut_down=plane.shut_down,
     )
+    world = _rest(plane)
+    rest_api.install(operator, world, identity.always(settings.operator_id))
+    if settings.api_url:
+        tokens = identity.Tokens(plane.homeserver.holder, plane.who_operates)
+        runner = await _runner(rest_api.app(world, tokens.identify), stack)
+        await web.TCPSite(runner, settings.api.listen_host, settings.api.listen_port).start()
     runner = await _runner(public, stack)
     await web.TCPSite(runner, settings.homeserver.listen_host, settings.homeserver.listen_port).start()
     for name, app in (("control", agents_api.app(plane.keys, facts)), ("operator", operator)):
         path = settings.run_dir / f"{name}.sock"
         await web.UnixSite(await _runner(app, stack), _fresh(path)).start()
         path.chmod(0o600)
+
+
+def _rest(plane: Plane) -> rest.World:
+    return rest.World(
+        store=plane.store,
+        changes=plane.changes,
+        desk=plane.desk,
+        read=checked,
+        logs=lambda name, lines: plane.backend.logs(name, lines=lines),
+        own_files=plane.door.own_files,
+        explain=plane.door.explain,
+        obey=plane.door.obey,
+        not_ready=lambda: plane.not_ready,
+        facts=lambda: {"backend": plane.backend.name, "isolation": plane.backend.isolation},
+    )
 
 
 async def _runner(app: web.Application, stack: AsyncExitStack) -> web.AppRunner:

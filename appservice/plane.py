@@ -13,7 +13,7 @@ from appservice.backends.protocol import Backend
 from appservice.config import Settings
 from appservice.conversations.router import Router
 from appservice.conversations.runner import Runner
-from appservice.errors import OpsroomError
+from appservice.errors import OpsroomError, Unavailable
 from appservice.gateway.envoy import EnvoyGateway
 from appservice.homeserver import events
 from appservice.homeserver.client import ERRORS, Homeserver
@@ -24,8 +24,10 @@ from appservice.homeserver.members import Members, Operators
 from appservice.homeserver.sender import Sender
 from appservice.ops import welcome
 from appservice.ops.checks import Checks
+from appservice.ops.door import Door
 from appservice.ops.room import OpsRoom
 from appservice.reconcile.accounts import Accounts
+from appservice.reconcile.desk import Desk
 from appservice.reconcile.engine import Engine
 from appservice.reconcile.orphans import EVERY_S as ORPHANS_EVERY_S
 from appservice.reconcile.orphans import Orphans
@@ -69,6 +71,8 @@ class Plane:
     runner: Runner
     engine: Engine
     ops: OpsRoom
+    door: Door
+    desk: Desk
     router: Router
     checks: Checks
     keys: Keys
@@ -125,6 +129,8 @@ class Plane:
     async def _for_bot(self, event: Event, room: rooms.Room | None) -> bool:
         if event.type == "m.room.member":
             return event.state_key == self.homeserver.bot
+        if event.type == "m.reaction":
+            return room is not None and room.purpose == "direct" and room.owner == self.homeserver.bot
         return event.type == "m.room.message" and await self.ops.addressed(event, room)
 
     async def _drift(self, event: Event, room: rooms.Room | None) -> None:
@@ -141,6 +147,12 @@ class Plane:
         if gone or strange or event.type in (*events.ROOM_STATE, "m.space.child"):
             self.room_keeper.forget(room.alias)
             self.engine.wake(Key(ROOM, room.alias))
+
+    async def who_operates(self) -> frozenset[str]:
+        """At this moment. Raises Unavailable while there is no ops room to say it."""
+        if not self.operators.ops_room:
+            raise Unavailable("Opsroom is starting.", fix="Ask again in a moment.")
+        return await self.operators.now()
 
     def operators_changed(self) -> None:
         self.own(self._wake_everything(), "operators changed")

@@ -140,7 +140,7 @@ async def measure(backend: str, count: int) -> str:
                 bare.append(took)
                 ours.append(whole)
                 split.append(steps(stack, name))
-            await stack.command(f"!delete worker/{name} --files delete")
+            await stack.command(f"!delete worker/{name} --files delete --yes")
     await alone.close()
     shutil.rmtree(root, ignore_errors=True)
     return report(backend, bare, ours, split)

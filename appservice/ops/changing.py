@@ -2,18 +2,21 @@
 after a crash changes nothing more, then waits until the world follows."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from time import time
 from typing import Any
 
 from appservice.errors import Invalid, NotFound, OpsroomError
 from appservice.homeserver.events import Event
 from appservice.homeserver.members import short
-from appservice.ops import render
+from appservice.ops import plan, render
+from appservice.ops.agreements import WITHIN_S
 from appservice.ops.answer import Answer
 from appservice.ops.hands import HISTORY, Hands, Progress, checked, reference
 from appservice.ops.uploads import Uploads
+from appservice.reconcile import plan as planning
 from appservice.reconcile.desk import Also
+from appservice.reconcile.plan import Step
 from appservice.resources import setting
 from appservice.resources.document import Document
 from appservice.resources.printing import to_yaml
@@ -42,11 +45,11 @@ class Changing:
         self._h = hands
         self._uploads = uploads
 
-    async def apply(self, event: Event, _given: argparse.Namespace, progress: Progress) -> Answer:
+    async def apply(self, event: Event, given: argparse.Namespace, progress: Progress) -> Answer:
         if (outcome := await self._outcome(event)) is None:
             data, source = await self._uploads.find(event)
             try:
-                outcome = await self._declare(event, checked(data, source))
+                outcome = await self._declare(event, checked(data, source), given, prune=given.prune)
             except OpsroomError as error:
                 return Answer(text=render.problems(error, source=source), ok=False)
         return await self._settle(outcome, progress)
@@ -58,7 +61,7 @@ class Changing:
             documents = checked(text.encode(), str(stored.key))
             if [(document.kind, document.name) for document in documents] != [stored.key]:
                 raise Invalid(f"`{stored.key}` cannot be renamed.", fix="Declare another object, and delete this one.")
-            outcome = await self._declare(event, documents)
+            outcome = await self._declare(event, documents, given)
         return await self._settle(outcome, progress)
 
     async def rollback(self, event: Event, given: argparse.Namespace, progress: Progress) -> Answer:
@@ -66,11 +69,28 @@ class Changing:
             kind, name = reference(given.object)
             key = Key(kind or "Worker", name)
             earlier = _earlier(key, await objects.history(self._h.store, key, HISTORY), given.revision)
-            outcome = await self._declare(event, checked(earlier.text.encode(), f"revision {earlier.revision}"))
+            documents = checked(earlier.text.encode(), f"revision {earlier.revision}")
+            outcome = await self._declare(event, documents, given)
         return await self._settle(outcome, progress)
 
-    async def _declare(self, event: Event, documents: Sequence[Document]) -> Outcome:
-        return _outcome(await self._h.desk.declare(documents, _author(event), also=_settled_by(event)))
+    async def _declare(
+        self, event: Event, documents: Sequence[Document], given: argparse.Namespace, *, prune: bool = False
+    ) -> Outcome:
+        known = await self._h.known()
+        expected = await self._agreed(event, planning.plan(documents, known, prune=prune), known, given)
+        done = await self._h.desk.declare(
+            documents, _author(event), prune=prune, expected=expected, also=_settled_by(event)
+        )
+        return _outcome(done)
+
+    async def _agreed(
+        self, event: Event, steps: Sequence[Step], known: Mapping[Key, Stored], given: argparse.Namespace
+    ) -> str:
+        """The digest of a plan that destroys something, once an operator has agreed to it; '' for another one."""
+        if given.yes or not planning.destroys(steps):
+            return ""
+        await self._h.confirm(event, plan.to_agree(steps, WITHIN_S))
+        return planning.digest(steps, known)
 
     async def _settle(self, outcome: Outcome, progress: Progress) -> Answer:
         """Wait until what was changed is so, showing how far it is; each object, and "ready" or why not."""
@@ -104,8 +124,12 @@ class Changing:
         if (outcome := await self._outcome(event)) is None:
             stored = await self._h.own(given.object, given.name)
             await self._ask_about_files(stored, given.files)
-            keep = given.files == "keep"
-            done = await self._h.desk.delete(stored, _author(event), keep_files=keep, also=_settled_by(event))
+            known, keep = await self._h.known(), given.files != "delete"
+            steps = planning.deletion(stored, known, keep_files=keep)
+            expected = await self._agreed(event, steps, known, given)
+            done = await self._h.desk.delete(
+                stored, _author(event), keep_files=keep, expected=expected, also=_settled_by(event)
+            )
             outcome = _outcome(done)
         [[kind, name, _]] = outcome["results"]
         key = Key(kind, name)
@@ -121,16 +145,19 @@ class Changing:
         """Files are somebody's work: what becomes of them must be said."""
         if choice:
             return
-        agents = [stored] if stored.kind == "Worker" else await objects.owned_by(self._h.store, str(stored.key))
-        own = [item for agent in agents for item in await self._own_files(agent.name)]
-        if own:
+        if own := await self.own_files(stored):
             what = f"{len(own)} file{'s' if len(own) > 1 else ''} ({render.size(sum(item.size for item in own))})"
             raise Invalid(
                 f"`{stored.key}` has {what} of its own. Nothing was changed.",
                 fix=f"Say what becomes of them: `!delete {stored.key} --files keep` or `--files delete`",
             )
 
-    async def _own_files(self, agent: str) -> list[StoredObject]:
+    async def own_files(self, stored: Stored) -> list[StoredObject]:
+        """What an agent, or the agents of an object, made themselves."""
+        agents = [stored] if stored.kind == "Worker" else await objects.owned_by(self._h.store, str(stored.key))
+        return [item for agent in agents for item in await self._files_of(agent.name)]
+
+    async def _files_of(self, agent: str) -> list[StoredObject]:
         start = prefix(agent)
         managed = await self._h.managed(agent)
         found = [item for item in await self._h.objects.list(start) if item.key.removeprefix(start) not in managed]

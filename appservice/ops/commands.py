@@ -16,6 +16,8 @@ class Argument:
         """As it stands in a line of help; '' for a word that is only there to be forgiving."""
         if self.options.get("help") == SUPPRESS:
             return ""
+        if self.options.get("action") == "store_true":
+            return f"[{self.names[-1]}]"
         name, word = self.names[-1], str(self.options.get("metavar") or "|".join(self.options.get("choices", ())))
         text = f"{name} {word}" if name.startswith("-") else word
         required = not name.startswith("-") and self.options.get("nargs") != "?"
@@ -46,6 +48,9 @@ def _object(**options: Any) -> Argument:
 
 _NAME = Argument(("name",), {"nargs": "?", "default": "", "help": SUPPRESS})  # `worker alice` for `worker/alice`
 
+_PRUNE = Argument(("--prune",), {"action": "store_true"})
+_YES = Argument(("--yes",), {"action": "store_true"})  # agreed to already
+
 _ALL = (
     Command(
         name="help",
@@ -63,9 +68,11 @@ _ALL = (
         name="apply",
         summary="make what a YAML document declares",
         detail="Upload a `.yaml` file, put a fenced block under the command, or reply `!apply` to either. An upload"
-        " without a word is applied too. All documents are checked first; nothing is applied if one is wrong.",
-        examples=("!apply", "!apply\n```yaml\nkind: Worker\n…\n```", "!apply --dry-run"),
-        arguments=(Argument(("--dry-run",), {"action": "store_true"}),),
+        " without a word is applied too. All documents are checked first; nothing is applied if one is wrong."
+        " `--prune` also deletes what else has the same label `opsroom.io/set`. What destroys something is shown first,"
+        " and done once you have marked it with ✅; `--yes` says so beforehand.",
+        examples=("!apply", "!apply\n```yaml\nkind: Worker\n…\n```", "!apply --dry-run", "!apply --prune"),
+        arguments=(Argument(("--dry-run",), {"action": "store_true"}), _PRUNE, _YES),
         group="change",
     ),
     Command(
@@ -73,6 +80,7 @@ _ALL = (
         summary="what an apply would do, field by field; nothing is changed",
         detail="As a reply to an upload, or with a fenced block under it, like `!apply`.",
         examples=("!plan", "!plan\n```yaml\nkind: Worker\n…\n```"),
+        arguments=(_PRUNE,),
         aliases=("diff",),
     ),
     Command(
@@ -81,7 +89,7 @@ _ALL = (
         detail="A field without a first word is one of `spec`; an empty value unsets it. Quote values with spaces. The"
         " file's comments are not kept.",
         examples=("!set worker/alice model=gpt-5", '!set worker/alice "soul=You are brief." state=Sleeping'),
-        arguments=(_object(), Argument(("fields",), {"metavar": "FIELD=VALUE ...", "nargs": "+"})),
+        arguments=(_object(), Argument(("fields",), {"metavar": "FIELD=VALUE ...", "nargs": "+"}), _YES),
         group="change",
     ),
     Command(
@@ -109,6 +117,7 @@ _ALL = (
         arguments=(
             _object(),
             Argument(("revision",), {"metavar": "REVISION", "nargs": "?", "type": int, "default": 0}),
+            _YES,
         ),
         group="change",
     ),
@@ -195,12 +204,14 @@ _ALL = (
         name="delete",
         summary="remove an object and all that was made for it",
         detail="An agent's files need your word: `--files keep` leaves them in the bucket for a later agent of that"
-        " name, `--files delete` removes them for good.",
-        examples=("!delete worker/alice", "!delete worker/alice --files delete"),
+        " name, `--files delete` removes them for good. What goes is shown first, and goes once you have marked it"
+        " with ✅; `--yes` says so beforehand.",
+        examples=("!delete worker/alice", "!delete worker/alice --files delete --yes"),
         arguments=(
             _object(),
             _NAME,
             Argument(("--files",), {"choices": ["keep", "delete"], "default": ""}),
+            _YES,
         ),
         aliases=("rm", "remove"),
         group="change",

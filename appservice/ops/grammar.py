@@ -3,6 +3,7 @@
 import argparse
 import re
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import NoReturn
@@ -61,6 +62,11 @@ def parse(text: str) -> Request:
         raise Invalid("a quote is opened and not closed", fix="Close it, or leave it out.") from error
     if not words:
         raise Invalid("there is no command here", fix="Try `!help`.")
+    return request(words, rest)
+
+
+def request(words: Sequence[str], rest: str = "") -> Request:
+    """A command whose words are apart already, as a shell gives them. Raises Invalid."""
     command = find(words[0])
     return Request(command=command, arguments=_arguments(command, words[1:]), rest=rest)
 
@@ -76,12 +82,12 @@ def find(verb: str) -> Command:
     raise Invalid(f"`!{word}` is not a command.", fix=hint)
 
 
-def _arguments(command: Command, words: list[str]) -> argparse.Namespace:
+def _arguments(command: Command, words: Sequence[str]) -> argparse.Namespace:
     parser = _Parser(prog=f"!{command.name}", add_help=False, allow_abbrev=False)
     for argument in command.arguments:
         parser.add_argument(*argument.names, **argument.options)
     try:
-        return parser.parse_args(words)
+        return parser.parse_args(list(words))
     except _WrongError as error:
         raise Invalid(f"{error}.", fix=f"Use it like this: `{command.examples[0]}`") from error
 

@@ -7,6 +7,7 @@ from appservice.backends.protocol import Backend
 from appservice.config import Settings
 from appservice.errors import Invalid, NotFound
 from appservice.health import Health
+from appservice.homeserver.events import Event
 from appservice.ops.describe import Tries
 from appservice.policy.roster import Names
 from appservice.policy.triggers import Decision
@@ -32,9 +33,9 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hands:
-    """What verbs work with. `stop_turn` by id and name, `checks` for the
-    doctor, `managed` the paths in an agent's prefix that are not its own work, `explain` who may ask whom in which
-    room, `resolve` an alias to a room's id, `tries` how often a pass has failed."""
+    """What verbs work with: `stop_turn` by id and name, `checks` for the doctor, `managed` the paths in an agent's
+    prefix that are not its own work, `explain` who may ask whom in which room, `confirm` with the person (raises
+    OpsroomError unless they agree), `resolve` an alias to a room's id, `tries` how often a pass has failed."""
 
     settings: Settings
     store: Database
@@ -48,6 +49,7 @@ class Hands:
     explain: Callable[[str, str, str], Awaitable[Decision]]
     names: Names
     tries: Callable[[Key], Tries]
+    confirm: Callable[[Event, str], Awaitable[None]]
     resolve: Callable[[str], Awaitable[str | None]]
 
     async def find(self, text: str, name: str = "") -> Stored:
@@ -69,6 +71,9 @@ class Hands:
                 f"`{stored.key}` is part of `{stored.owner}`.", fix=f"Change it there: `!edit {stored.owner}`"
             )
         return stored
+
+    async def known(self) -> dict[Key, Stored]:
+        return {stored.key: stored for stored in await objects.every(self.store)}
 
     async def pair(self, key: Key) -> tuple[Stored | None, Status]:
         return await objects.get(self.store, key), await status.get(self.store, key)

@@ -12,6 +12,7 @@ from appservice.homeserver.events import Event
 from appservice.ops import grammar, plan, render
 from appservice.ops.answer import Answer
 from appservice.ops.describe import describe
+from appservice.ops.grammar import Asks
 from appservice.ops.hands import HISTORY, Hands, Progress, checked, reference
 from appservice.ops.uploads import Uploads
 from appservice.policy.triggers import Decision
@@ -79,11 +80,14 @@ class Looking:
         return Answer(text=await describe(self._h.store, stored, self._h.tries(stored.key), now=time()))
 
     async def explain(self, _event: Event, given: argparse.Namespace, _progress: Progress) -> Answer:
-        typed = grammar.asks(given.words)
+        asked, _, decision = await self.decide(grammar.asks(given.words))
+        return Answer(text=render.decision(asked, decision, await self._source(decision)))
+
+    async def decide(self, typed: Asks) -> tuple[Asks, Stored, Decision]:
+        """What was asked with the user's whole id, the agent that is meant, and what decides. Raises OpsroomError."""
         stored = await self._h.find(typed.agent)
         asked = replace(typed, user=await self._user(typed.user))
-        decision = await self._h.explain(asked.user, stored.name, await self.room(asked.room))
-        return Answer(text=render.decision(asked, decision, await self._source(decision)))
+        return asked, stored, await self._h.explain(asked.user, stored.name, await self.room(asked.room))
 
     async def audit(self, _event: Event, given: argparse.Namespace, _progress: Progress) -> Answer:
         target = (await self._h.find(given.object)).name if given.object else ""
@@ -156,14 +160,14 @@ class Looking:
             return Answer(text=body, file=(f"{stored.name}.log", text))
         return Answer(text=f"```\n{text}\n```")
 
-    async def plan(self, event: Event, _given: argparse.Namespace, _progress: Progress) -> Answer:
+    async def plan(self, event: Event, given: argparse.Namespace, _progress: Progress) -> Answer:
         data, source = await self._uploads.find(event)
         try:
             documents = checked(data, source)
         except OpsroomError as error:
             return Answer(text=render.problems(error, source=source), ok=False)
-        known = {stored.key: stored for stored in await objects.every(self._h.store)}
-        return Answer(text=plan.told(planning.plan(documents, known)))
+        known = await self._h.known()
+        return Answer(text=plan.told(planning.plan(documents, known, prune=given.prune)))
 
 
 def _shown(found: Sequence[Stored], output: str, pairs: Sequence[tuple[Stored, Status]]) -> Answer:

@@ -20,6 +20,15 @@ def told(steps: Sequence[Step]) -> str:
     return "\n".join([*(line for step in steps for line in _lines(step)), "", "Nothing was changed. `!apply` does it."])
 
 
+def to_agree(steps: Sequence[Step], within_s: float) -> str:
+    """A plan that destroys something, as a question."""
+    lines = [line for step in steps if step.action != "none" for line in _lines(step)]
+    question = (
+        f"This cannot be taken back. React with ✅ within {within_s / 60:.0f} minutes to do it, with ❌ to leave it."
+    )
+    return "\n".join([*lines, "", question])
+
+
 def _lines(step: Step) -> list[str]:
     if step.action == "none":
         return [f"- unchanged `{step.key}`"]

@@ -205,8 +205,11 @@ def outcome_line(action: str, stored: Stored | None, status: Status) -> str:
 
 def room_link(name: str, status: Status) -> str:
     """A link that clients open in place; '' before there is a room."""
-    room, user = status.facts.get("roomID", ""), status.facts.get("matrixUserID", "")
-    return f"[{name}](https://matrix.to/#/{room}?via={user.partition(':')[2]})" if room else ""
+    facts = status.facts
+    users = [facts.get("matrixUserID", ""), *(member["matrixUserID"] for member in facts.get("members", ()))]
+    server = next((user.partition(":")[2] for user in users if user), "")
+    room = facts.get("roomID", "")
+    return f"[{name}](https://matrix.to/#/{room}?via={server})" if room else ""
 
 
 def lines(found: Sequence[str]) -> str:

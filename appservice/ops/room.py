@@ -22,7 +22,8 @@ from appservice.homeserver.members import Members, Operators
 from appservice.homeserver.patience import outlast
 from appservice.homeserver.sender import Sender
 from appservice.ops import grammar, render
-from appservice.ops.answer import Answer, Thread
+from appservice.ops.agreements import Agreements
+from appservice.ops.answer import FAILED, OK, Answer, Thread
 from appservice.ops.verbs import Verbs
 from appservice.store import commands, rooms
 from appservice.store.database import Database
@@ -62,6 +63,7 @@ class OpsRoom:
         self._is_ours = is_ours
         self._operators_changed = operators_changed
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._agreements = Agreements()
         self._told: dict[str, float] = {}
 
     async def handle(self, event: Event, room: Room | None) -> Effect | None:
@@ -70,6 +72,8 @@ class OpsRoom:
             return await self._invited(event)
         if event.type in ("m.room.member", "m.room.power_levels") and event.room_id == self._operators.ops_room:
             return Effect(after=self._operators_changed)
+        if event.type == "m.reaction" and not self._is_ours(event.sender):
+            return await self._marked(event)
         if event.type != "m.room.message" or event.replaces or self._is_ours(event.sender):
             return None
         if event.msgtype not in ("m.text", "m.file") or not await self.addressed(event, room):
@@ -88,6 +92,10 @@ class OpsRoom:
         if room is not None and room.purpose == "direct" and room.owner == bot:
             return True
         return self._mentioned(event)
+
+    async def confirm(self, event: Event, question: str) -> None:
+        """Have an operator agree to what a command is about to do. Raises Invalid unless one does so in time."""
+        await self._agreements.reach(event, question)
 
     async def resume(self) -> int:
         """Run again what an earlier run left; how many commands."""
@@ -137,7 +145,8 @@ class OpsRoom:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(thread.seen())
             async with thread.live:
-                answer = await self._answer(event, thread)
+                with self._agreements.of(event, thread):
+                    answer = await self._answer(event, thread)
         await thread.finish(answer, repeated=repeated)
         log.info("command ended", ok=answer.ok, took_ms=round((time() - begun) * 1000))
 
@@ -164,6 +173,13 @@ class OpsRoom:
             if text.lower().startswith(start.lower()) and text[len(start) : len(start) + 1] in ("", " ", ":", ","):
                 return text[len(start) :].lstrip(" :,") or "help"
         return text or "help"
+
+    async def _marked(self, event: Event) -> Effect | None:
+        """A mark counts when it is an operator's."""
+        target, key = event.reaction
+        if key in (OK, FAILED) and event.sender in await self._operators.now():
+            self._agreements.mark(target, agreed=key == OK, by=event.sender)
+        return None
 
     async def _refuse(self, event: Event) -> None:
         """One polite line a person and hour."""

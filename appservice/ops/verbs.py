@@ -7,6 +7,7 @@ from appservice.homeserver.events import Event
 from appservice.ops import grammar
 from appservice.ops.answer import Answer
 from appservice.ops.changing import Changing
+from appservice.ops.grammar import Request
 from appservice.ops.hands import Hands, Progress
 from appservice.ops.looking import Looking
 from appservice.ops.uploads import Uploads
@@ -47,5 +48,8 @@ class Verbs:
 
     async def run(self, text: str, event: Event, progress: Progress) -> Answer:
         """Run what was typed. Raises OpsroomError for the person who typed it."""
-        request = grammar.parse(text)
+        return await self.obey(grammar.parse(text), event, progress)
+
+    async def obey(self, request: Request, event: Event, progress: Progress) -> Answer:
+        """Run what was asked. Raises OpsroomError for the person who asked it."""
         return await self._verbs[request.command.name](event, request.arguments, progress)

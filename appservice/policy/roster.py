@@ -125,6 +125,8 @@ def build(documents: Iterable[Declared], *, names: Names, operators: frozenset[s
             case "Human":
                 human = HumanSpec.model_validate(spec)
                 user = names.person(name)
+                if names.is_ours(user):  # refused where it is declared; the user prefix may have changed since
+                    continue
                 humans[user] = Human(
                     name=name,
                     user=user,
@@ -137,13 +139,13 @@ def build(documents: Iterable[Declared], *, names: Names, operators: frozenset[s
 
 
 def _team(name: str, spec: TeamSpec, names: Names) -> Team:
-    admin = spec.admin
+    admin = names.person(spec.admin.matrix_user_id or spec.admin.name) if spec.admin else ""
     return Team(
         name=name,
         description=spec.description,
         leader=spec.leader.name,
         members=tuple(worker.name for worker in spec.workers),
-        admin=names.person(admin.matrix_user_id or admin.name) if admin else "",
+        admin="" if names.is_ours(admin) else admin,
         peers=spec.peer_mentions,
     )
 

@@ -46,6 +46,8 @@ def may_trigger(roster: Roster, user: str, agent: str, place: Place) -> Decision
     target = roster.agents.get(agent)
     if target is None:
         return Decision(verdict="deny", rule="unknown agent", reason=f"There is no agent called {agent}.")
+    if user == target.user:
+        return Decision(verdict="deny", rule="itself", reason=f"{agent} does not call itself.")
     for found in _listed(roster, user, target, place, "deny"):
         reason = f"You may not ask {agent} here: its channelPolicy denies it to you."
         return Decision(verdict="deny", rule="channelPolicy", document=found[0], field=found[1], reason=reason)
@@ -81,7 +83,7 @@ def _by_role(roster: Roster, user: str, target: Agent, place: Place) -> Iterator
 
 
 def _between_agents(roster: Roster, speaker: Agent, target: Agent, place: Place) -> Iterator[Decision]:
-    if place != "group" or speaker.name == target.name:
+    if place != "group":
         return
     same = bool(speaker.team) and speaker.team == target.team
     match speaker.role, target.role:
@@ -107,9 +109,9 @@ def _refusal(roster: Roster, user: str, target: Agent) -> Decision:
             f" Ask an operator for a Human with `{how}`."
         )
         return Decision(verdict="deny", rule=rule, reason=reason)
-    same = bool(speaker.team) and speaker.team == target.team
     reason = f"{speaker.name} ({speaker.role}) may not call {target.name} ({target.role})."
-    if same and speaker.role == target.role == "member":
+    team = roster.teams.get(target.team)
+    if team and not team.peers and speaker.team == team.name and speaker.role == target.role == "member":
         at = ("spec", "peerMentions")
         return Decision(verdict="deny", rule="peers", document=f"team/{target.team}", field=at, reason=reason)
     return Decision(verdict="deny", rule=f"{speaker.role} to {target.role}", reason=reason)

@@ -1,9 +1,12 @@
 """Where every change of what is declared or asked for goes through, whichever door it came in by: stored whole, then
 everybody concerned is woken."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
+from appservice.errors import Conflict
+from appservice.reconcile import plan as planning
+from appservice.reconcile.plan import Step
 from appservice.resources.document import Document
 from appservice.store import declaring, objects
 from appservice.store.changes import Changes, Key
@@ -12,31 +15,78 @@ from appservice.store.declaring import Accepted, Author
 from appservice.store.objects import Stored
 
 Also = Callable[[Connection, Accepted], Awaitable[Any]]
+First = Callable[[Connection], Awaitable[Any]]
 
 
 async def _nothing(_db: Connection, _done: Accepted) -> None: ...
 
 
-class Desk:
-    """`wake` has a key looked at now. What a caller does `also` is written in the same unit."""
+async def _anyhow(_db: Connection) -> None: ...
 
-    def __init__(self, store: Database, changes: Changes, wake: Callable[[Key], None]) -> None:
+
+async def _known(db: Connection) -> dict[Key, Stored]:
+    return {stored.key: stored for stored in await objects.every(db)}
+
+
+def _same(steps: Sequence[Step], known: Mapping[Key, Stored], expected: str) -> None:
+    if expected and planning.digest(steps, known) != expected:
+        raise Conflict(
+            "what was agreed to is not what would happen now: something has changed meanwhile. Nothing was done.",
+            fix="Look at it again with `!plan`.",
+        )
+
+
+class Desk:
+    """`wake` has a key looked at now, `is_ours` tells the bot's and agents' names. What a caller does
+    `also` is written in the same unit, what must hold `first` is looked at in it; `expected` is the digest of the plan
+    that was agreed to, '' for any."""
+
+    def __init__(
+        self, store: Database, changes: Changes, wake: Callable[[Key], None], is_ours: Callable[[str], bool]
+    ) -> None:
         self._store = store
         self._changes = changes
         self._wake = wake
+        self._is_ours = is_ours
 
-    async def declare(self, documents: Sequence[Document], author: Author, *, also: Also = _nothing) -> Accepted:
-        """Raises Invalid when a name is taken: then nothing is stored."""
+    async def declare(
+        self,
+        documents: Sequence[Document],
+        author: Author,
+        *,
+        prune: bool = False,
+        expected: str = "",
+        also: Also = _nothing,
+        first: First = _anyhow,
+    ) -> Accepted:
+        """Raises Invalid when a name is taken, Conflict when this is not what was expected: then nothing is stored."""
 
         async def unit(db: Connection) -> Accepted:
-            done = await declaring.declare(db, documents, author)
+            await first(db)
+            known = await _known(db)
+            _same(planning.plan(documents, known, prune=prune), known, expected)
+            done = await declaring.declare(db, documents, author, is_ours=self._is_ours, prune=prune)
             await also(db, done)
             return done
 
         return await self._accepted(unit)
 
-    async def delete(self, stored: Stored, author: Author, *, keep_files: bool, also: Also = _nothing) -> Accepted:
+    async def delete(
+        self,
+        stored: Stored,
+        author: Author,
+        *,
+        keep_files: bool,
+        expected: str = "",
+        also: Also = _nothing,
+        first: First = _anyhow,
+    ) -> Accepted:
+        """Raises Conflict when this is not what was expected: then nothing is changed."""
+
         async def unit(db: Connection) -> Accepted:
+            await first(db)
+            known = await _known(db)
+            _same(planning.deletion(stored, known, keep_files=keep_files), known, expected)
             parts = await objects.owned_by(db, str(stored.key))
             await declaring.delete(db, stored, author, keep_files=keep_files)
             done = Accepted(documents=((stored.key, "deleted"),), parts=tuple((part.key, "deleted") for part in parts))

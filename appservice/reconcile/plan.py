@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 
 from appservice.resources import registry
 from appservice.resources.difference import Change, changes
@@ -21,22 +22,56 @@ class Step:
     note: str = ""
 
 
-def plan(documents: Sequence[Document], known: Mapping[Key, Stored]) -> list[Step]:
-    """What becomes of each document, and of the agents that are part of it."""
-    return [step for document in documents for step in (_step(document, known), *_parts(document, documents, known))]
+_GOES = {
+    "Worker": "its sandbox, token, storage user and room go; its files {files}",
+    "Team": "its rooms go, and its agents; the team's common files stay",
+    "Manager": "its agent goes",
+    "Human": "out of all rooms that follow from it; the account stays",
+}
+
+
+def plan(documents: Sequence[Document], known: Mapping[Key, Stored], *, prune: bool = False) -> list[Step]:
+    """What becomes of each document, and of the agents that are part of it; with `prune` of the rest of its set, too.
+    Raises Invalid when that is not to be told."""
+    steps = [step for document in documents for step in (_step(document, known), *_parts(document, documents, known))]
+    for stored in declaring.pruned(documents, known) if prune else ():
+        steps += deletion(stored, known, keep_files=True)
+    return steps
+
+
+def deletion(stored: Stored, known: Mapping[Key, Stored], *, keep_files: bool) -> list[Step]:
+    """What goes with an object."""
+    parts = [other for other in known.values() if other.owner == str(stored.key)]
+    note = _GOES[stored.kind].format(files="stay" if keep_files else "go, too")
+    return [
+        Step(key=stored.key, action="delete", note=note),
+        *(Step(key=part.key, action="delete", note=_agent_goes(keep_files=keep_files)) for part in parts),
+    ]
+
+
+def destroys(steps: Sequence[Step]) -> list[Step]:
+    """Those after which something is gone for good."""
+    return [step for step in steps if step.action == "delete"]
+
+
+def digest(steps: Sequence[Step], known: Mapping[Key, Stored]) -> str:
+    """Names a plan and the state it was made on: another one as soon as either differs."""
+    facts = [
+        (step.key, step.action, step.changed, known[step.key].generation if step.key in known else 0) for step in steps
+    ]
+    return sha256(repr(facts).encode()).hexdigest()[:12]
 
 
 def _parts(document: Document, documents: Sequence[Document], known: Mapping[Key, Stored]) -> Iterator[Step]:
-    owner = str(Key(document.kind, document.name))
-    wanted = [Key("Worker", part.name) for part in declaring.parts(document)]
-    moved = {part.name for other in documents for part in declaring.parts(other)}
-    for key in wanted:
-        if key not in known:
-            yield Step(key=key, action="create", note=f"part of `{owner}`")
-    for stored in known.values():
-        if stored.owner == owner and stored.name not in moved and not stored.deleting:
-            note = "its sandbox, token, storage user and room go, its files stay"
-            yield Step(key=stored.key, action="delete", note=note)
+    for part in declaring.parts(document):
+        if (key := Key("Worker", part.name)) not in known:
+            yield Step(key=key, action="create", note=f"part of `{Key(document.kind, document.name)}`")
+    for stored in declaring.dropped(document, documents, known):
+        yield Step(key=stored.key, action="delete", note=_agent_goes(keep_files=True))
+
+
+def _agent_goes(*, keep_files: bool) -> str:
+    return _GOES["Worker"].format(files="stay" if keep_files else "go, too")
 
 
 def _step(document: Document, known: Mapping[Key, Stored]) -> Step:

@@ -48,7 +48,7 @@ class Sweeper:
                 continue
             stored = await objects.recall(self._store, key)
             if stored is None:
-                found.update(await objects.deleting(self._store))
+                found.update(await objects.keys(self._store, "Team", "Manager"))
             elif stored.owner:
                 found.add(parse(stored.owner))
         return found

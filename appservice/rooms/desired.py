@@ -7,8 +7,8 @@
     a team            the team's admins, the leader, all members; level 1, level 2 of the team
     a leader alone    the team's admins, the leader
     a manager         operators, the manager
-    a team's space    who is in the team's room
-    the root space    operators, everybody
+    a team's space    who is in the team's room, but for guests
+    the root space    operators, everybody who is in a room of ours
 
 The team's admins are its admin, else the operators. Guests are people whom a channelPolicy allows: they are not
 invited, and stay when somebody has done so. Room version 12, whose creator (the bot) cannot be locked out; `events`
@@ -87,7 +87,8 @@ def ops_room(*, prefix: str, operators: frozenset[str], bot: str) -> DesiredRoom
 
 
 def _rooms(roster: Roster, prefix: str) -> Iterator[DesiredRoom]:
-    root = space(prefix=prefix, operators=roster.operators, people=frozenset(roster.humans), bot=roster.names.bot)
+    people = frozenset(roster.humans) | {team.admin for team in roster.teams.values() if team.admin}
+    root = space(prefix=prefix, operators=roster.operators, people=people, bot=roster.names.bot)
     yield root
     for team in roster.teams.values():
         yield from _team_rooms(roster, team, prefix, root.alias)
@@ -180,14 +181,15 @@ def _sees(human: Human, team: str) -> bool:
 
 def _guests(roster: Roster, *agents: Agent) -> frozenset[str]:
     """Those whom the policies allow by name, but for agents of ours: these go where they belong."""
-    names = {
-        name
-        for agent in agents
-        for rules in agent.rules
-        for name in (*rules.policy.group_allow_extra, *rules.policy.dm_allow_extra)
-    }
-    found = frozenset(user for name in names for user in named(roster, name))
+    policies = [rules.policy for agent in agents for rules in agent.rules]
+    allowed = {name for policy in policies for name in (*policy.group_allow_extra, *policy.dm_allow_extra)}
+    denied = {name for policy in policies for name in policy.group_deny_extra}
+    found = _users(roster, allowed) - _users(roster, denied)
     return frozenset(user for user in found if not roster.names.is_ours(user))
+
+
+def _users(roster: Roster, names: set[str]) -> frozenset[str]:
+    return frozenset(user for name in names for user in named(roster, name))
 
 
 def power_levels(room: DesiredRoom) -> dict[str, Any]:

@@ -143,11 +143,13 @@ def _membership(state: Sequence[Mapping[str, Any]], user: str) -> str:
 
 
 def _covers(now: Any, wanted: Any) -> bool:
-    """Every wanted key is there with the wanted value; a `users` map must be equal. A homeserver may add keys."""
+    """Every wanted key is there with the wanted value; who has power over what must be equal. A homeserver may add
+    other keys."""
     if not isinstance(wanted, Mapping) or not isinstance(now, Mapping):
         return bool(now == wanted)
     return all(
-        now.get(key) == value if key == "users" else _covers(now.get(key), value) for key, value in wanted.items()
+        now.get(key) == value if key in ("users", "events") else _covers(now.get(key), value)
+        for key, value in wanted.items()
     )
 
 

@@ -1,11 +1,12 @@
 """Declare documents with all that follows from them: an accepted file is one unit, whole or not at all."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from appservice.errors import Invalid, Problem
 from appservice.resources import manager, registry, team, unique
 from appservice.resources.document import Document
+from appservice.resources.human import HumanSpec
 from appservice.resources.manager import ManagerSpec
 from appservice.resources.printing import to_yaml
 from appservice.resources.source import FieldPath
@@ -15,6 +16,8 @@ from appservice.store import meta, objects
 from appservice.store.changes import Key
 from appservice.store.database import Connection
 from appservice.store.objects import Declared, Stored
+
+SET_LABEL = "opsroom.io/set"  # documents that are applied, and pruned, together
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,20 +57,60 @@ class Accepted:
     parts: tuple[tuple[Key, str], ...]
 
 
-async def declare(db: Connection, documents: Sequence[Document], author: Author) -> Accepted:
-    """Store documents and the agents they are made of.
+async def declare(
+    db: Connection,
+    documents: Sequence[Document],
+    author: Author,
+    *,
+    is_ours: Callable[[str], bool],
+    prune: bool = False,
+) -> Accepted:
+    """Store documents and the agents they are made of. `is_ours`: whether a localpart or Matrix id is the bot's or an
+    agent's; `prune`: delete what else is in the documents' set, files kept.
 
     Raises Invalid, with every place, when a name belongs to something else already: then nothing may be kept.
     """
     known = {stored.key: stored for stored in await objects.every(db)}
-    if problems := list(_conflicts(documents, known)):
+    if problems := [*_conflicts(documents, known), *_impostors(documents, is_ours)]:
         raise Invalid("some names are taken", problems=problems)
     results, made = [], []
     for document in documents:
         key = Key(document.kind, document.name)
         results.append((key, await _store(db, _declared(document), author)))
         made += await _parts(db, document, known, documents, author)
+    for stored in pruned(documents, known) if prune else ():
+        for one in (stored, *await objects.owned_by(db, str(stored.key))):
+            (results if one is stored else made).append((one.key, "deleted"))
+        await delete(db, stored, author, keep_files=True)
     return Accepted(documents=tuple(results), parts=tuple(made))
+
+
+def dropped(document: Document, documents: Sequence[Document], known: Mapping[Key, Stored]) -> list[Stored]:
+    """Agents that were part of an object and are so no more, nor of another one among the documents."""
+    owner = str(Key(document.kind, document.name))
+    moved = {part.name for other in documents for part in parts(other)}
+    return [
+        stored
+        for stored in known.values()
+        if stored.owner == owner and stored.name not in moved and not stored.deleting
+    ]
+
+
+def pruned(documents: Sequence[Document], known: Mapping[Key, Stored]) -> list[Stored]:
+    """Objects of the documents' set that are not among them. Raises Invalid for documents that are of no one set."""
+    sets = {document.labels.get(SET_LABEL, "") for document in documents}
+    if len(sets) != 1 or sets == {""}:
+        raise Invalid(
+            "these documents are not of one set.",
+            fix=f"To prune, give all of them the same label: `metadata: {{labels: {{{SET_LABEL}: NAME}}}}`.",
+        )
+    here = {Key(document.kind, document.name) for document in documents}
+    return [
+        stored
+        for stored in known.values()
+        if {stored.document["metadata"].get("labels", {}).get(SET_LABEL)} == sets
+        and not (stored.key in here or stored.owner or stored.deleting)
+    ]
 
 
 async def delete(db: Connection, stored: Stored, author: Author, *, keep_files: bool) -> None:
@@ -89,11 +132,9 @@ async def _parts(
     for part in parts(document):
         declared = _part(part, owner=owner, api_version=document.api_version)
         done.append((Key("Worker", part.name), await _store(db, declared, author)))
-    moved = {part.name for other in documents for part in parts(other)}
-    for stored in known.values():
-        if stored.owner == owner and stored.name not in moved and not stored.deleting:
-            await delete(db, stored, author, keep_files=True)
-            done.append((stored.key, "deleted"))
+    for stored in dropped(document, documents, known):
+        await delete(db, stored, author, keep_files=True)
+        done.append((stored.key, "deleted"))
     return done
 
 
@@ -122,6 +163,18 @@ def _part(part: Part, *, owner: str, api_version: str) -> Declared:
         text=to_yaml(document),
         owner=owner,
     )
+
+
+def _impostors(documents: Sequence[Document], is_ours: Callable[[str], bool]) -> Iterator[Problem]:
+    """People who would be users of Opsroom's own."""
+    for document in documents:
+        fix = "Choose another name: agents' users and the bot's are no people."
+        if isinstance(document.spec, HumanSpec) and is_ours(document.name):
+            yield document.problem(("metadata", "name"), f"The user @{document.name} is Opsroom's own.", fix)
+        if isinstance(document.spec, TeamSpec) and (admin := document.spec.admin):
+            for field, name in (("name", admin.name), ("matrixUserId", admin.matrix_user_id)):
+                if name and is_ours(name):
+                    yield document.problem(("spec", "admin", field), f"The user {name} is Opsroom's own.", fix)
 
 
 def _conflicts(documents: Sequence[Document], known: Mapping[Key, Stored]) -> Iterator[Problem]:

@@ -95,9 +95,8 @@ async def is_paused(store: Reader, stored: Stored) -> bool:
     return owner is not None and owner.paused
 
 
-async def deleting(store: Reader) -> list[Key]:
-    """Objects on their way out."""
-    rows = await store.read("SELECT kind, name FROM resources WHERE deleting = 1")
+async def keys(store: Reader, *kinds: str) -> list[Key]:
+    rows = await store.read(f"SELECT kind, name FROM resources WHERE kind IN ({', '.join('?' * len(kinds))})", kinds)  # noqa: S608
     return [Key(row["kind"], row["name"]) for row in rows]
 
 

@@ -19,32 +19,37 @@ def surroundings(roster: Roster, agent: Agent) -> str:
         case "member":
             parts = _member(roster, agent)
         case "manager":
-            parts = _manager(roster)
+            parts = _manager(roster, agent)
         case _:
-            parts = _worker(roster)
+            parts = _worker(roster, agent)
     return "\n\n".join(part for part in parts if part)
 
 
 def _leader(roster: Roster, agent: Agent) -> list[str]:
     team = roster.teams[agent.team]
+    members = _callable(roster, agent, team.members)
     return [
         f"# Your team\n\nYou lead the team **{team.name}**. {team.description}".rstrip(),
         _people("Team admin", roster.admins(team.name)),
-        _agents("You give work to", roster, team.members),
-        _agents("Above the team, in your own room", roster, [manager.name for manager in roster.managers]),
-        _LEADING,
+        _agents("You give work to", roster, members),
+        _agents("Above the team, in your own room", roster, _callable(roster, agent, _managers(roster))),
+        _LEADING if members else "",
         _files(team.name),
     ]
 
 
 def _member(roster: Roster, agent: Agent) -> list[str]:
     team = roster.teams[agent.team]
-    peers = [name for name in team.members if _may_call(roster, agent, name)]
+    peers = _callable(roster, agent, team.members)
     alone = len(team.members) > 1 and not peers
     return [
         f"# Your team\n\nYou work in the team **{team.name}**. {team.description}".rstrip(),
         _people("Team admin", roster.admins(team.name)),
-        _agents("Your leader, from whom you get work and to whom you report", roster, [team.leader]),
+        _agents(
+            "Your leader, from whom you get work and to whom you report",
+            roster,
+            _callable(roster, agent, [team.leader]),
+        ),
         _agents("Others of the team, whom you may call", roster, peers),
         "You may not call others of the team; ask your leader." if alone else "",
         "Do not mention the Manager: what concerns it goes to your leader." if roster.managers else "",
@@ -52,9 +57,9 @@ def _member(roster: Roster, agent: Agent) -> list[str]:
     ]
 
 
-def _manager(roster: Roster) -> list[str]:
-    leaders = [team.leader for team in roster.teams.values()]
-    workers = [agent.name for agent in roster.agents.values() if agent.role == "worker"]
+def _manager(roster: Roster, agent: Agent) -> list[str]:
+    leaders = _callable(roster, agent, [team.leader for team in roster.teams.values()])
+    workers = _callable(roster, agent, [other.name for other in roster.agents.values() if other.role == "worker"])
     return [
         "# Who works for you",
         _people("You answer to", roster.operators),
@@ -64,13 +69,18 @@ def _manager(roster: Roster) -> list[str]:
     ]
 
 
-def _worker(roster: Roster) -> list[str]:
-    managers = [manager.name for manager in roster.managers]
+def _worker(roster: Roster, agent: Agent) -> list[str]:
+    managers = _callable(roster, agent, _managers(roster))
     return ["# Who is around you", _agents("The Manager, in your own room", roster, managers)] if managers else []
 
 
-def _may_call(roster: Roster, agent: Agent, name: str) -> bool:
-    return may_trigger(roster, agent.user, name, "group").allowed
+def _managers(roster: Roster) -> list[str]:
+    return [manager.name for manager in roster.managers]
+
+
+def _callable(roster: Roster, agent: Agent, names: Iterable[str]) -> list[str]:
+    """Those of them whom the agent may call."""
+    return [name for name in names if may_trigger(roster, agent.user, name, "group").allowed]
 
 
 def _agents(head: str, roster: Roster, names: Iterable[str]) -> str:

@@ -16,7 +16,7 @@ async def test_an_example_is_applied_as_it_ships_and_leaves_nothing_when_deleted
     documents = registry.parse(path.read_bytes(), source=path.name)
     names = [f"{document.kind.lower()}/{document.name}" for document in documents]
     for name in names:
-        await stack.command(f"!delete {name} --files delete")  # another test may have applied it
+        await stack.command(f"!delete {name} --files delete --yes")  # another test may have applied it
 
     answer = await stack.apply(path.read_bytes(), name=path.name)
 
@@ -24,5 +24,5 @@ async def test_an_example_is_applied_as_it_ships_and_leaves_nothing_when_deleted
     again = await stack.apply(path.read_bytes(), name=path.name)
     assert "No changes" in again.text
     for name in names:
-        assert f"Deleted `{name}`" in (await stack.command(f"!delete {name} --files delete", 150)).text
+        assert f"Deleted `{name}`" in (await stack.command(f"!delete {name} --files delete --yes", 150)).text
         assert "There is no" in (await stack.command(f"!get {name}")).text

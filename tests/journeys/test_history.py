@@ -48,7 +48,7 @@ async def test_history_says_who_changed_what_and_rollback_goes_back(stack: Stack
 
 async def test_what_was_deleted_comes_back_by_its_revision(stack: Stack) -> None:
     await stack.worker("gone-once", soul="kept in mind")
-    assert "Deleted" in (await stack.command("!delete worker/gone-once", 150)).text
+    assert "Deleted" in (await stack.command("!delete worker/gone-once --yes", 150)).text
 
     history = (await stack.command("!history worker/gone-once")).text
     assert "deleted by @op" in history

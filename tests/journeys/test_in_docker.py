@@ -122,7 +122,7 @@ async def test_a_deleted_worker_leaves_no_container(docker_stack: Stack) -> None
     await docker_stack.worker("gone")
     assert containers(docker_stack.installation, "gone")
 
-    assert "Deleted" in (await docker_stack.command("!delete worker/gone --files delete")).text
+    assert "Deleted" in (await docker_stack.command("!delete worker/gone --files delete --yes")).text
 
     assert containers(docker_stack.installation, "gone") == []
 

@@ -121,7 +121,7 @@ async def test_everybody_wakes_whom_they_may_and_nobody_else(stack: Stack) -> No
     assert "@agent-blue-one → blue-two (mention, rule: peers)" in audit
     assert "@narrow → red-lead (trigger, rule: worker-access)" in audit
     for name in ("human/everywhere", "team/red", "team/blue", "manager/default", "worker/alone"):
-        assert "Deleted" in (await stack.command(f"!delete {name}", faults.PATIENCE_S)).text
+        assert "Deleted" in (await stack.command(f"!delete {name} --yes", faults.PATIENCE_S)).text
 
 
 async def _everybody_in(stack: Stack, people: Mapping[str, Person], room: str, members: set[str]) -> None:

@@ -73,7 +73,7 @@ async def test_a_human_may_be_declared_before_the_team_it_names(stack: Stack) ->
     await stack.apply(document("Human", "early", displayName="early", permissionLevel=3, accessibleTeams="[late-team]"))
     await early.until(lambda: room in early.left, "being taken out")
     assert "Without effect at level 3" in (await stack.command("!describe human/early")).text
-    assert "Deleted `human/early`" in (await stack.command("!delete human/early")).text
+    assert "Deleted `human/early`" in (await stack.command("!delete human/early --yes")).text
 
 
 async def test_a_name_belongs_to_one_thing_only(stack: Stack) -> None:
@@ -90,12 +90,12 @@ async def test_what_belongs_to_a_team_is_changed_in_the_team(stack: Stack) -> No
     refused = await stack.apply(worker_yaml("owned-one", soul="mine now"))
     assert "agent owned-one is part of `team/owned`" in refused.text
     assert "!edit team/owned" in (await stack.command("!set worker/owned-one model=other")).text
-    assert "!edit team/owned" in (await stack.command("!delete worker/owned-one")).text
+    assert "!edit team/owned" in (await stack.command("!delete worker/owned-one --yes")).text
 
     smaller = TEAM.format(team="owned").replace("    - name: owned-two\n      model: gpt-test\n", "")
     planned = await stack.op.command(stack.ops_room, f"!plan\n```yaml\n{smaller}```")
     assert "**delete** `worker/owned-two`" in planned.text
-    assert "ready" in (await stack.apply(smaller)).text
+    assert "ready" in (await stack.command(f"!apply --yes\n```yaml\n{smaller}```", 120)).text
     assert set(await in_room(stack, "team-owned")) >= {stack.agent("owned-one")}
     assert "no worker called" in (await stack.command("!get worker/owned-two")).text
     assert stack.agent("owned-two") not in await in_room(stack, "team-owned")

@@ -66,6 +66,6 @@ async def test_a_team_is_made_answers_in_its_room_and_goes_whole(stack: Stack) -
     question = await stack.ask(room, "crew-one", "are you there?")
     assert (await stack.op.answer_to(question, "You said")).sender == stack.agent("crew-one")
 
-    assert "Deleted `team/crew`" in (await stack.command("!delete team/crew")).text
+    assert "Deleted `team/crew`" in (await stack.command("!delete team/crew --yes")).text
     assert "crew" not in (await stack.command("!get all")).text
     assert not (stack.data_dir / "sandboxes" / "crew-one").exists()

@@ -202,7 +202,7 @@ async def test_what_an_agent_writes_survives_its_sandbox(stack: Stack) -> None:
     assert any(
         "remember the milk" in json.dumps(call.body) for call in stack.provider.calls if "read it" in call.prompt
     )
-    refused = await stack.command("!delete writer")
+    refused = await stack.command("!delete writer --yes")
     assert "1 file" in refused.text
     assert "--files keep" in refused.text
 
@@ -216,7 +216,7 @@ async def test_what_can_never_run_is_told_at_once(stack: Stack) -> None:
     answer = await stack.apply(worker_yaml("foreign", image="example.org/somebody/else:1"), timeout_s=30)
 
     assert "only the native agent runs" in answer.text
-    await stack.command("!delete worker/foreign")
+    await stack.command("!delete worker/foreign --yes")
 
 
 async def test_a_changed_prompt_takes_effect_without_a_new_sandbox(stack: Stack) -> None:
@@ -266,7 +266,7 @@ async def test_a_deleted_worker_leaves_nothing(stack: Stack) -> None:
     door = [path for path in (stack.data_dir / "agents").iterdir() if path.name == "leaver"]
     assert door
 
-    answer = await stack.command("!delete worker/leaver")
+    answer = await stack.command("!delete worker/leaver --yes")
 
     assert "Deleted `worker/leaver`" in answer.text
     assert not door[0].exists()

@@ -293,5 +293,5 @@ def _words(message: Message) -> list[str]:
 
 async def delete_all(stack: Stack, names: Sequence[str]) -> None:
     for name in names:
-        answer = await stack.command(f"!delete worker/{name} --files delete", PATIENCE_S)
+        answer = await stack.command(f"!delete worker/{name} --files delete --yes", PATIENCE_S)
         assert "Deleted" in answer.text, answer.text

@@ -1,55 +1,456 @@
-"""Who may wake an agent: every rule, and which of two wins."""
+"""Who may wake an agent: everybody to everybody, what a channelPolicy changes, and which of two rules wins."""
 
 import pytest
 
-from appservice.policy.triggers import Asker, Place, may_trigger
+from appservice.policy.roster import Roster
+from appservice.policy.triggers import Decision, Place, may_trigger
+from appservice.resources.source import FieldPath
 from appservice.resources.worker import ChannelPolicy
+from tests.support.rosters import NAMES, human, manager, roster_of, team, worker
 
-OPERATOR = Asker(user="@op:hs", localpart="op", is_operator=True)
-GUEST = Asker(user="@guest:hs", localpart="guest", in_agents_room=True)
-STRANGER = Asker(user="@dora:hs", localpart="dora")
-FAR = Asker(user="@dora:elsewhere.org")
+ADMIN = "admin: {name: pm}"
+DEV = team("dev", "lena", "ben", "carla", fields=ADMIN)
+PEOPLE = (
+    human("one", 1)
+    + human("two", 2, "accessibleTeams: [dev], accessibleWorkers: [alice, walt, wendy]")
+    + human("three", 3, "accessibleTeams: [dev], accessibleWorkers: [ben, alice, wendy, night]")
+)
+COMPANY = manager() + manager("night") + DEV + team("web", "wendy", "walt") + worker("alice") + worker("zoe") + PEOPLE
 
 
-def policy(**lists: list[str]) -> ChannelPolicy:
-    return ChannelPolicy.model_validate(lists)
+def asked(roster: Roster, user: str, agent: str, place: Place = "group") -> Decision:
+    """`user` is an agent of the roster, or a person of our homeserver, or a full Matrix id."""
+    known = roster.agents.get(user)
+    return may_trigger(roster, known.user if known else NAMES.person(user), agent, place)
 
 
-@pytest.mark.parametrize("place", ["group", "direct"])
-def test_without_lists_operators_and_people_of_the_agents_room_may_ask_and_nobody_else(place: Place) -> None:
-    assert may_trigger(OPERATOR, "alice", place, policy()).rule == "operator"
-    assert may_trigger(GUEST, "alice", place, policy()).allowed
-    denied = may_trigger(STRANGER, "alice", place, policy())
-    assert not denied.allowed
-    assert "operator" in denied.reason
+# -- roles ------------------------------------------------------------------------------------------------------
+
+# "both": in a group and alone with the agent. Level 2 names team dev, and alice, walt (of team web) and wendy (who
+# leads it); level 3 names ben, alice, wendy and night. pm is the admin of team dev, dora is nobody.
+MATRIX = """
+from     manager  night  lena   ben    carla  wendy  walt   alice  zoe
+manager  -        -      group  -      -      group  -      group  group
+night    -        -      group  -      -      group  -      group  group
+lena     group    group  -      group  group  -      -      -      -
+wendy    group    group  -      -      -      -      group  -      -
+ben      -        -      group  -      group  -      -      -      -
+carla    -        -      group  group  -      -      -      -      -
+walt     -        -      -      -      -      group  -      -      -
+alice    group    group  -      -      -      -      -      -      -
+zoe      group    group  -      -      -      -      -      -      -
+op       both     both   both   both   both   both   both   both   both
+one      both     both   both   both   both   both   both   both   both
+two      -        -      both   both   both   -      both   both   -
+three    -        -      -      both   -      -      -      both   -
+pm       -        -      both   group  group  -      -      -      -
+dora     -        -      -      -      -      -      -      -      -
+"""
+
+
+def matrix() -> list[tuple[str, str, Place, bool]]:
+    (_, *targets), *rows = [line.split() for line in MATRIX.strip().splitlines()]
+    places: tuple[Place, ...] = ("group", "direct")
+    return [
+        (user, target, place, cell in (place, "both"))
+        for user, *cells in rows
+        for target, cell in zip(targets, cells, strict=True)
+        for place in places
+    ]
+
+
+@pytest.fixture(scope="module")
+def company() -> Roster:
+    return roster_of(COMPANY)
+
+
+@pytest.mark.parametrize(("user", "target", "place", "allowed"), matrix())
+def test_a_role_may_ask_whom_the_matrix_says(
+    company: Roster, user: str, target: str, place: Place, allowed: bool
+) -> None:
+    assert asked(company, user, target, place).allowed is allowed
+
+
+def test_everybody_who_is_declared_is_in_the_matrix(company: Roster) -> None:
+    people = {human.name for human in company.humans.values()}
+
+    assert {target for _, target, _, _ in matrix()} == set(company.agents)
+    assert {user for user, _, _, _ in matrix()} == set(company.agents) | people | {"op", "pm", "dora"}
 
 
 @pytest.mark.parametrize(
-    ("lists", "asker", "place", "allowed", "at"),
+    ("user", "target", "rule", "document", "field"),
     [
-        ({"groupAllowExtra": ["dora"]}, STRANGER, "group", True, ("groupAllowExtra", 0)),
-        ({"groupAllowExtra": ["x", "@dora:hs"]}, STRANGER, "group", True, ("groupAllowExtra", 1)),
-        ({"groupAllowExtra": ["dora"]}, STRANGER, "direct", False, ()),
-        ({"dmAllowExtra": ["dora"]}, STRANGER, "direct", True, ("dmAllowExtra", 0)),
-        ({"dmAllowExtra": ["dora"]}, STRANGER, "group", False, ()),
-        ({"groupAllowExtra": ["dora"]}, FAR, "group", False, ()),  # a short name is one of our homeserver
-        ({"groupAllowExtra": ["@dora:elsewhere.org"]}, FAR, "group", True, ("groupAllowExtra", 0)),
-        ({"groupAllowExtra": ["dora"], "groupDenyExtra": ["dora"]}, STRANGER, "group", False, ("groupDenyExtra", 0)),
-        ({"groupDenyExtra": ["op"]}, OPERATOR, "group", False, ("groupDenyExtra", 0)),
-        ({"groupDenyExtra": ["op"]}, OPERATOR, "direct", True, ()),
-        ({"dmDenyExtra": ["guest"]}, GUEST, "direct", False, ("dmDenyExtra", 0)),
-        ({"dmDenyExtra": ["guest"]}, GUEST, "group", True, ()),
+        ("op", "ben", "operator", "", ()),
+        ("manager", "lena", "manager to leader", "", ()),
+        ("manager", "alice", "manager to worker", "", ()),
+        ("lena", "manager", "leader to manager", "", ()),
+        ("alice", "manager", "worker to manager", "", ()),
+        ("lena", "ben", "leader and team", "team/dev", ("spec", "leader", "name")),
+        ("walt", "wendy", "leader and team", "team/web", ("spec", "leader", "name")),
+        ("ben", "carla", "peers", "team/dev", ("spec", "peerMentions")),
+        ("pm", "ben", "team admin", "team/dev", ("spec", "admin")),
+        ("one", "alice", "level 1", "human/one", ("spec", "permissionLevel")),
+        ("two", "lena", "level 2, team", "human/two", ("spec", "accessibleTeams", 0)),
+        ("two", "walt", "level 2, worker", "human/two", ("spec", "accessibleWorkers", 1)),
+        ("three", "ben", "level 3, worker", "human/three", ("spec", "accessibleWorkers", 0)),
     ],
 )
-def test_a_list_decides_where_it_is_for_and_deny_wins(
-    lists: dict[str, list[str]], asker: Asker, place: Place, allowed: bool, at: tuple[str | int, ...]
+def test_a_permission_names_its_rule_and_where_that_is_declared(
+    company: Roster, user: str, target: str, rule: str, document: str, field: FieldPath
 ) -> None:
-    found = may_trigger(asker, "alice", place, policy(**lists))
-    assert found.allowed is allowed
-    assert found.field[2:] == at
-    assert found.allowed or "alice" in found.reason
+    assert asked(company, user, target) == Decision(verdict="allow", rule=rule, document=document, field=field)
 
 
-def test_what_an_agent_says_is_no_question() -> None:
-    agent = Asker(user="@agent-bob:hs", localpart="agent-bob", is_agent=True, in_agents_room=True)
-    assert not may_trigger(agent, "alice", "group", policy(groupAllowExtra=["agent-bob"])).allowed
+@pytest.mark.parametrize(
+    ("user", "target", "rule", "said"),
+    [
+        ("dora", "manager", "manager-access", "`permissionLevel: 1`"),
+        ("dora", "lena", "worker-access", "`permissionLevel: 2 and accessibleTeams: [dev]`"),
+        ("dora", "ben", "worker-access", "`accessibleWorkers: [ben]`"),
+        ("dora", "alice", "worker-access", "`accessibleWorkers: [alice]`"),
+        ("lena", "walt", "leader to member", "lena (leader) may not call walt (member)."),
+        ("ben", "manager", "member to manager", "ben (member) may not call manager (manager)."),
+    ],
+)
+def test_a_refusal_says_what_would_help(company: Roster, user: str, target: str, rule: str, said: str) -> None:
+    found = asked(company, user, target)
+
+    assert (found.verdict, found.rule, found.document, found.field) == ("deny", rule, "", ())
+    assert said in found.reason
+
+
+def test_an_agent_that_nobody_declares_cannot_be_asked_even_by_an_operator(company: Roster) -> None:
+    found = asked(company, "op", "ghost")
+
+    assert (found.verdict, found.rule) == ("deny", "unknown agent")
+    assert found.reason == "There is no agent called ghost."
+
+
+def test_a_user_named_like_an_agent_that_nobody_declares_is_nobody(company: Roster) -> None:
+    assert not asked(company, "@agent-ghost:hs", "manager").allowed
+
+
+@pytest.mark.parametrize("server", ["other.org", "sh"])
+def test_an_agents_name_at_another_homeserver_is_not_the_agent(company: Roster, server: str) -> None:
+    assert asked(company, f"@agent-manager:{server}", "alice").rule == "worker-access"
+
+
+@pytest.mark.parametrize("place", ["group", "direct"])
+def test_every_operator_may_ask(place: Place) -> None:
+    roster = roster_of(worker("alice"), operators=("@op:hs", "@second:hs"))
+
+    assert asked(roster, "second", "alice", place).rule == "operator"
+
+
+# -- teams ------------------------------------------------------------------------------------------------------
+
+
+def test_without_peer_mentions_a_member_may_call_its_leader_only() -> None:
+    roster = roster_of(team("dev", "lena", "ben", "carla", fields="peerMentions: false"))
+
+    denied = asked(roster, "ben", "carla")
+
+    assert (denied.verdict, denied.rule) == ("deny", "peers")
+    assert (denied.document, denied.field) == ("team/dev", ("spec", "peerMentions"))
+    assert denied.reason == "ben (member) may not call carla (member)."
+    assert asked(roster, "ben", "lena").allowed
+    assert asked(roster, "lena", "ben").allowed
+
+
+@pytest.mark.parametrize("place", ["group", "direct"])
+def test_operators_may_still_ask_a_team_that_has_an_admin(company: Roster, place: Place) -> None:
+    assert [asked(company, "op", name, place).rule for name in ("lena", "ben")] == ["operator", "operator"]
+
+
+def test_a_team_admin_may_ask_a_member_alone_once_a_policy_says_so() -> None:
+    policy = "channelPolicy: {dmAllowExtra: [pm]}"
+    roster = roster_of(team("dev", "lena", f"ben, {policy}", "carla", fields=ADMIN))
+
+    found = asked(roster, "pm", "ben", "direct")
+
+    assert (found.verdict, found.rule, found.document) == ("allow", "channelPolicy", "team/dev")
+    assert found.field == ("spec", "workers", 0, "channelPolicy", "dmAllowExtra", 0)
+    assert not asked(roster, "pm", "carla", "direct").allowed
+
+
+def test_a_team_admins_matrix_id_says_who_it_is_and_the_name_then_means_nobody() -> None:
+    admin = 'admin: {name: pm, matrixUserId: "@boss:other.org"}'
+    roster = roster_of(team("dev", "lena", "ben", fields=admin))
+
+    assert asked(roster, "@boss:other.org", "lena", "direct").rule == "team admin"
+    assert not asked(roster, "pm", "lena", "direct").allowed
+
+
+def test_an_operator_who_is_a_team_admin_keeps_what_operators_may() -> None:
+    roster = roster_of(team("dev", "lena", "ben", fields="admin: {name: op}"))
+
+    assert asked(roster, "op", "ben", "direct").rule == "operator"
+
+
+# -- people -----------------------------------------------------------------------------------------------------
+
+
+def test_a_human_of_level_2_may_ask_a_worker_of_another_team_that_it_names(company: Roster) -> None:
+    assert asked(company, "two", "walt").allowed
+    assert not asked(company, "two", "wendy").allowed  # who leads that team and is named, too
+
+
+@pytest.mark.parametrize("level", [2, 3])
+@pytest.mark.parametrize("place", ["group", "direct"])
+def test_naming_a_leader_or_a_manager_as_a_worker_opens_nothing(level: int, place: Place) -> None:
+    people = human("hal", level, "accessibleWorkers: [lena, night]")
+    roster = roster_of(team("dev", "lena", "ben") + manager("night") + people)
+
+    assert not asked(roster, "hal", "lena", place).allowed
+    assert not asked(roster, "hal", "night", place).allowed
+
+
+def test_a_human_of_level_3_has_nothing_of_the_teams_it_lists() -> None:
+    roster = roster_of(DEV + human("hal", 3, "accessibleTeams: [dev]"))
+
+    assert not asked(roster, "hal", "lena").allowed
+    assert not asked(roster, "hal", "ben").allowed
+
+
+def test_a_human_who_names_what_nobody_declares_may_ask_it_once_it_is_there() -> None:
+    hal = human("hal", 2, "accessibleTeams: [dev], accessibleWorkers: [alice]")
+    before, after = roster_of(hal), roster_of(hal + DEV + worker("alice"))
+
+    assert [asked(before, "hal", name).rule for name in ("lena", "alice")] == ["unknown agent", "unknown agent"]
+    assert [asked(after, "hal", name).allowed for name in ("lena", "alice")] == [True, True]
+
+
+def test_a_human_who_runs_a_team_has_both_the_level_and_the_team() -> None:
+    roster = roster_of(DEV + worker("alice") + human("pm", 3, "accessibleWorkers: [alice]"))
+
+    assert asked(roster, "pm", "alice").rule == "level 3, worker"
+    assert asked(roster, "pm", "ben").rule == "team admin"
+
+
+# -- channelPolicy ----------------------------------------------------------------------------------------------
+
+# Whose policy it is: the document that it stands in, and its place there.
+DECLARED: dict[str, tuple[str, FieldPath]] = {
+    "alice": ("worker/alice", ("spec", "channelPolicy")),
+    "lena": ("team/dev", ("spec", "leader", "channelPolicy")),
+    "carla": ("team/dev", ("spec", "workers", 1, "channelPolicy")),
+    "dev": ("team/dev", ("spec", "channelPolicy")),
+}
+LISTS = {("group", "allow"): "groupAllowExtra", ("group", "deny"): "groupDenyExtra"}
+LISTS |= {("direct", "allow"): "dmAllowExtra", ("direct", "deny"): "dmDenyExtra"}
+
+
+def policed(**lists: str) -> Roster:
+    """Alice and team dev; each list is the channelPolicy of an agent, `dev` the whole team's."""
+    policy = {name: f"channelPolicy: {{{lists.get(name, '')}}}" for name in DECLARED}
+    lena, carla = f"lena, {policy['lena']}", f"carla, {policy['carla']}"
+    dev = team("dev", lena, "ben", carla, fields=f"{ADMIN}, {policy['dev']}")
+    return roster_of(manager() + dev + worker("alice", policy["alice"]) + worker("zoe") + PEOPLE)
+
+
+def by_policy(found: Decision) -> tuple[str, str, FieldPath]:
+    assert found.rule == "channelPolicy"
+    return found.verdict, found.document, found.field
+
+
+@pytest.mark.parametrize("place", ["group", "direct"])
+@pytest.mark.parametrize(
+    ("owner", "name", "user", "target"),
+    [
+        ("alice", "dora", "dora", "alice"),
+        ("alice", "'@dora:hs'", "dora", "alice"),
+        ("alice", "'@dora:other.org'", "@dora:other.org", "alice"),
+        ("alice", "zoe", "zoe", "alice"),
+        ("alice", "agent-zoe", "zoe", "alice"),
+        ("alice", "'@agent-zoe:hs'", "zoe", "alice"),
+        ("alice", "lena", "lena", "alice"),
+        ("lena", "dora", "dora", "lena"),
+        ("lena", "zoe", "zoe", "lena"),
+        ("carla", "dora", "dora", "carla"),
+        ("carla", "manager", "manager", "carla"),
+        ("dev", "dora", "dora", "lena"),
+        ("dev", "dora", "dora", "carla"),
+        ("dev", "'@dora:hs'", "dora", "carla"),
+        ("dev", "manager", "manager", "carla"),
+    ],
+)
+def test_whom_a_policy_allows_may_ask(place: Place, owner: str, name: str, user: str, target: str) -> None:
+    field = LISTS[place, "allow"]
+    roster = policed(**{owner: f"{field}: [somebody, {name}]"})
+    document, path = DECLARED[owner]
+
+    assert not asked(policed(), user, target, place).allowed
+    assert by_policy(asked(roster, user, target, place)) == ("allow", document, (*path, field, 1))
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "user", "target", "place"),
+    [
+        ("alice", "op", "op", "alice", "group"),
+        ("alice", "op", "op", "alice", "direct"),
+        ("alice", "'@op:hs'", "op", "alice", "group"),
+        ("alice", "one", "one", "alice", "group"),
+        ("alice", "one", "one", "alice", "direct"),
+        ("alice", "two", "two", "alice", "group"),
+        ("alice", "three", "three", "alice", "direct"),
+        ("alice", "manager", "manager", "alice", "group"),
+        ("alice", "'@agent-manager:hs'", "manager", "alice", "group"),
+        ("lena", "op", "op", "lena", "direct"),
+        ("lena", "manager", "manager", "lena", "group"),
+        ("lena", "pm", "pm", "lena", "group"),
+        ("lena", "pm", "pm", "lena", "direct"),
+        ("lena", "ben", "ben", "lena", "group"),
+        ("carla", "op", "op", "carla", "group"),
+        ("carla", "lena", "lena", "carla", "group"),
+        ("carla", "ben", "ben", "carla", "group"),
+        ("carla", "pm", "pm", "carla", "group"),
+        ("carla", "two", "two", "carla", "direct"),
+        ("dev", "op", "op", "carla", "group"),
+        ("dev", "op", "op", "lena", "direct"),
+        ("dev", "lena", "lena", "ben", "group"),
+        ("dev", "'@agent-ben:hs'", "ben", "carla", "group"),
+        ("dev", "pm", "pm", "lena", "direct"),
+        ("dev", "one", "one", "carla", "direct"),
+        ("dev", "two", "two", "lena", "group"),
+        ("dev", "three", "three", "ben", "direct"),
+        ("dev", "manager", "manager", "lena", "group"),
+    ],
+)
+def test_whom_a_policy_denies_may_not_ask_whatever_else_allows_it(
+    owner: str, name: str, user: str, target: str, place: Place
+) -> None:
+    field = LISTS[place, "deny"]
+    roster = policed(**{owner: f"{field}: [somebody, {name}]"})
+    document, path = DECLARED[owner]
+
+    found = asked(roster, user, target, place)
+
+    assert asked(policed(), user, target, place).allowed
+    assert by_policy(found) == ("deny", document, (*path, field, 1))
+    assert found.reason == f"You may not ask {target} here: its channelPolicy denies it to you."
+
+
+@pytest.mark.parametrize(("counts_in", "side"), LISTS)
+def test_every_list_of_a_policy_counts_in_its_place_and_in_no_other(counts_in: Place, side: str) -> None:
+    user = "dora" if side == "allow" else "op"
+    before, after = policed(), policed(alice=f"{LISTS[counts_in, side]}: [{user}]")
+    other: Place = "direct" if counts_in == "group" else "group"
+
+    assert asked(after, user, "alice", counts_in).verdict == side
+    assert asked(before, user, "alice", counts_in).verdict != side
+    assert asked(after, user, "alice", other) == asked(before, user, "alice", other)
+
+
+def test_these_are_all_lists_of_a_policy() -> None:
+    assert set(LISTS.values()) == {info.alias for info in ChannelPolicy.model_fields.values()}
+
+
+@pytest.mark.parametrize("place", ["group", "direct"])
+@pytest.mark.parametrize(("allows", "denies"), [("carla", "carla"), ("carla", "dev"), ("dev", "carla"), ("dev", "dev")])
+def test_what_is_denied_is_denied_wherever_it_is_allowed(place: Place, allows: str, denies: str) -> None:
+    allow, deny = f"{LISTS[place, 'allow']}: [dora]", f"{LISTS[place, 'deny']}: [dora]"
+    lists = {allows: f"{allow}, {deny}"} if allows == denies else {allows: allow, denies: deny}
+    document, path = DECLARED[denies]
+
+    found = asked(policed(**lists), "dora", "carla", place)
+
+    assert by_policy(found) == ("deny", document, (*path, LISTS[place, "deny"], 0))
+
+
+@pytest.mark.parametrize("field", ["groupAllowExtra", "groupDenyExtra"])
+def test_of_an_agents_own_policy_and_its_teams_the_own_is_named(field: str) -> None:
+    roster = policed(carla=f"{field}: [dora]", dev=f"{field}: [dora]")
+
+    assert asked(roster, "dora", "carla").field == (*DECLARED["carla"][1], field, 0)
+
+
+@pytest.mark.parametrize(
+    ("owner", "target"),
+    [("carla", "ben"), ("carla", "lena"), ("lena", "carla"), ("dev", "alice"), ("alice", "zoe"), ("alice", "carla")],
+)
+def test_a_policy_is_for_those_it_stands_with(owner: str, target: str) -> None:
+    assert not asked(policed(**{owner: "groupAllowExtra: [dora]"}), "dora", target).allowed
+    assert asked(policed(**{owner: "groupDenyExtra: [op]"}), "op", target).allowed
+
+
+@pytest.mark.parametrize(
+    ("name", "user"),
+    [
+        ("dora", "@dora:other.org"),
+        ("'@dora:other.org'", "@dora:hs"),
+        ("zoe", "@agent-zoe:other.org"),
+        ("'@zoe:hs'", "@agent-zoe:hs"),
+        ("'@agent-zoe:hs'", "@zoe:hs"),
+        ("do", "@dora:hs"),
+    ],
+)
+def test_a_name_means_one_of_our_homeserver_and_a_matrix_id_only_itself(name: str, user: str) -> None:
+    assert not asked(policed(alice=f"groupAllowExtra: [{name}]"), user, "alice").allowed
+
+
+def test_a_short_name_means_the_agent_and_the_person_called_so() -> None:
+    roster = policed(alice="groupAllowExtra: [zoe]")
+
+    assert [asked(roster, user, "alice").allowed for user in ("@agent-zoe:hs", "@zoe:hs")] == [True, True]
+
+
+def test_a_manager_has_no_policy_and_a_teams_does_not_reach_it() -> None:
+    roster = policed(dev="groupDenyExtra: [lena, op]")
+
+    assert asked(roster, "lena", "manager").allowed
+    assert asked(roster, "op", "manager").allowed
+
+
+# -- what is not declared any more ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "user", "target", "then"),
+    [
+        (DEV, team("dev", "lena", "ben", "carla"), "pm", "lena", "worker-access"),
+        (team("dev", "lena", "ben", "carla", fields="peerMentions: false"), DEV, "ben", "carla", "peers"),
+        (
+            worker("alice", "channelPolicy: {groupDenyExtra: [op]}"),
+            worker("alice", "channelPolicy: {}"),
+            "op",
+            "alice",
+            "operator",
+        ),
+        (worker("alice", "channelPolicy: {groupAllowExtra: [h]}"), worker("alice"), "h", "alice", "worker-access"),
+        (
+            DEV + human("h", 2, "accessibleTeams: [dev]"),
+            DEV + human("h", 2),
+            "h",
+            "lena",
+            "worker-access",
+        ),
+        (
+            worker("alice") + human("h", 3, "accessibleWorkers: [alice]"),
+            worker("alice") + human("h", 3),
+            "h",
+            "alice",
+            "worker-access",
+        ),
+        (worker("alice") + human("h", 1), worker("alice") + human("h", 2), "h", "alice", "worker-access"),
+        (worker("alice") + human("h", 1), worker("alice"), "h", "alice", "worker-access"),
+        (DEV, team("dev", "lena", "carla"), "lena", "ben", "unknown agent"),
+        (DEV, team("dev", "lena", "carla"), "ben", "lena", "worker-access"),
+        (DEV, team("dev", "lena", "carla") + worker("ben"), "lena", "ben", "leader to worker"),
+        (manager() + worker("alice"), worker("alice"), "@agent-manager:hs", "alice", "worker-access"),
+    ],
+)
+def test_what_is_removed_decides_nothing_any_more(before: str, after: str, user: str, target: str, then: str) -> None:
+    known = roster_of(before).agents.get(user)
+    asker = known.user if known else user
+    old, new = asked(roster_of(before), asker, target), asked(roster_of(after), asker, target)
+
+    assert old.allowed is not new.allowed
+    assert new.rule == then
+
+
+def test_nobody_calls_itself_whatever_a_policy_says() -> None:
+    decision = asked(
+        roster_of(team("dev", "lena", "ben", fields="channelPolicy: {groupAllowExtra: [ben]}")), "ben", "ben"
+    )
+    assert (decision.verdict, decision.rule) == ("deny", "itself")
