@@ -55,6 +55,8 @@ class Hands:
     async def find(self, text: str, name: str = "") -> Stored:
         """The object that `worker/alice`, `worker alice` or `alice` means. Raises NotFound with the nearest name."""
         kind, called = reference(text, name)
+        if not called:  # an agent may be called like a kind: `manager`
+            kind, called = "", text
         everything = await objects.every(self.store, kind or None)
         same = [stored for stored in everything if stored.name == called]
         if same:

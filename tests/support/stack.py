@@ -23,6 +23,7 @@ import pytest
 from appservice import config
 from appservice.backends.image import build_worker_image, is_current
 from appservice.embedded.accounts import ensure_operator
+from appservice.storage.connect import connect
 from tests.support import up
 from tests.support.children import runs
 from tests.support.person import Message, Person, person
@@ -89,11 +90,24 @@ class Stack:
 
     async def joined(self, someone: Person, alias: str) -> str:
         """Have somebody take up the invitation into a room; its id."""
-        room = await self.op.resolve(f"#opsroom-{alias}:{self.info['server_name']}")
+        room = await self.id(alias)
         await someone.until(lambda: room in someone.invited or room in someone.rooms, f"an invitation into {alias}")
         await someone.call("POST", f"join/{quote(room)}", {})
         await someone.until(lambda: room in someone.rooms, f"the room {alias}")
         return room
+
+    async def id(self, alias: str) -> str:
+        """Id of a room of ours."""
+        return await self.op.resolve(f"#opsroom-{alias}:{self.info['server_name']}")
+
+    async def files(self, prefix: str) -> dict[str, bytes]:
+        """What is in the bucket below a prefix, as the storage itself has it."""
+        stored, users = connect(config.load(self.data_dir, installation=self.installation))
+        try:
+            return {item.key: await stored.get(item.key) for item in await stored.list(prefix)}
+        finally:
+            await users.close()
+            await stored.close()
 
     async def kill_control_plane(self) -> None:
         """kill -9, and wait until the supervisor has started another one."""
