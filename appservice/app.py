@@ -59,6 +59,7 @@ from appservice.rooms.declared import Declared
 from appservice.runtimes.a2a import Agent
 from appservice.storage.connect import connect
 from appservice.storage.keys import Keys
+from appservice.store import lease
 from appservice.store.changes import Changes
 from appservice.store.database import Connection, Database
 from appservice.store.outbox import Outgoing
@@ -89,8 +90,10 @@ async def _main(settings: Settings) -> None:
 
 @asynccontextmanager
 async def control_plane(settings: Settings) -> AsyncIterator[Plane]:
-    """Open everything, boot, and close in reverse."""
+    """Open everything, boot, and close in reverse. Until nobody else works on this database, nothing is opened: the
+    homeserver goes on trying, and the schema stays what the other one knows."""
     async with AsyncExitStack() as stack:
+        await stack.enter_async_context(lease.alone(settings.database))
         settings.run_dir.mkdir(parents=True, exist_ok=True, mode=0o711)
         store = await Database.open(settings.database)
         stack.push_async_callback(store.close)
