@@ -41,6 +41,13 @@ class HomeserverSettings(Section):
     )
 
 
+class ApiSettings(Section):
+    """The REST API. It is also on the operator's socket in the data directory, whatever is set here."""
+
+    listen_host: str = Field("127.0.0.1", description="where it listens; empty: on the operator's socket only")
+    listen_port: int = Field(0, description="and the port; 0 = not chosen yet by `opsroom up`, and not opened")
+
+
 class GatewaySettings(Section):
     """Envoy. `root` is its state directory, shared with the control plane."""
 
@@ -112,6 +119,7 @@ class Settings(Section):
     log_level: Literal["debug", "info", "warning"] = Field("info", description="how much the log says")
     parallel: int = Field(8, description="how many objects are reconciled at once")
     homeserver: HomeserverSettings = HomeserverSettings()
+    api: ApiSettings = ApiSettings()
     gateway: GatewaySettings = GatewaySettings()
     storage: StorageSettings = StorageSettings()
     agents: AgentSettings = AgentSettings()
@@ -137,6 +145,12 @@ class Settings(Section):
     def public_url(self) -> str:
         """How the homeserver reaches the application service."""
         return self.homeserver.public_url or f"http://{self.homeserver.listen_host}:{self.homeserver.listen_port}"
+
+    @property
+    def api_url(self) -> str:
+        """Where the REST API is; '' when it is on the operator's socket only."""
+        open_ = self.api.listen_host and self.api.listen_port
+        return f"http://{self.api.listen_host}:{self.api.listen_port}" if open_ else ""
 
     @property
     def database(self) -> Path:

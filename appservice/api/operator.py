@@ -6,6 +6,7 @@ from typing import Any
 
 from aiohttp import web
 
+from appservice.api.bodies import LIMIT
 from appservice.health import Health
 
 
@@ -28,6 +29,6 @@ def app(
         await shut_down(body.get("agents") == "stop")
         return web.json_response({})
 
-    made = web.Application()
+    made = web.Application(client_max_size=LIMIT)
     made.add_routes([web.get("/info", get_info), web.get("/doctor", get_doctor), web.post("/shutdown", post_shutdown)])
     return made

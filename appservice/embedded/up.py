@@ -156,6 +156,7 @@ class _Up:
             "password_file": str(world.password_file) if world.shared_secret else None,
             "ops_room": room["ops_room"],
             "client": self._site.url,
+            "api": settings.api_url,
             "data_dir": str(settings.data_dir),
             "backend": room.get("backend", ""),
             "gateway": str(settings.run_dir / "gateway" / "gateway.sock"),

@@ -35,6 +35,7 @@ _WANTED = {
     "storage_volume_port": ("the storage's volumes", 8335),
     "storage_filer_port": ("the storage's filer", 8336),
 }
+_API_PORT = 8700
 _NOT_WORTH_A_WORD = ("storage_master_port", "storage_volume_port", "storage_filer_port")  # nobody calls them
 
 
@@ -77,13 +78,13 @@ def settle(data_dir: Path, flags: dict[str, Any], reserved: ExitStack, *, web: b
     settings = config.load(data_dir, **flags)
     chosen = ports.choose(_wants(settings, web=web), reserved)
     numbers = {name: one.port for name, one in chosen.items()}
-    listen = numbers.pop("listen_port")
+    listen, api = numbers.pop("listen_port"), numbers.pop("api_port", 0)
     if listen != settings.homeserver.listen_port and not settings.own_homeserver:
         raise Conflict(
             f"port {settings.homeserver.listen_port} is taken, and the homeserver was told to reach Opsroom there.",
             fix="Stop what listens there, or name another port with --listen and register Opsroom again.",
         )
-    changes = config.merged(flags, _changes(settings, numbers, listen) | _own_name(settings))
+    changes = config.merged(flags, _changes(settings, numbers, listen, api) | _own_name(settings))
     said = tuple(one.said for one in chosen.values() if one.said and one.name not in _NOT_WORTH_A_WORD)
     return Settled(settings=config.load(data_dir, **changes), said=said, changes=changes)
 
@@ -149,6 +150,8 @@ def _wants(settings: Settings, *, web: bool) -> list[Want]:
     """Ports that will be opened; the order decides who gives way."""
     ours = {"client": web, "homeserver": settings.own_homeserver, "storage": settings.own_storage}
     wants = [Want(name="listen_port", label="the control plane", port=settings.homeserver.listen_port)]
+    if settings.api.listen_host:
+        wants.append(Want(name="api_port", label="the REST API", port=settings.api.listen_port or _API_PORT))
     for name, (label, usual) in _WANTED.items():
         part = name.partition("_")[0]
         if ours[part]:
@@ -159,8 +162,12 @@ def _wants(settings: Settings, *, web: bool) -> list[Want]:
     return wants
 
 
-def _changes(settings: Settings, numbers: dict[str, int], listen: int) -> dict[str, Any]:
-    changes: dict[str, Any] = {"embedded": numbers, "homeserver": {"listen_port": listen}}
+def _changes(settings: Settings, numbers: dict[str, int], listen: int, api: int) -> dict[str, Any]:
+    changes: dict[str, Any] = {
+        "embedded": numbers,
+        "homeserver": {"listen_port": listen},
+        "api": {"listen_port": api},
+    }
     if "homeserver_port" in numbers:
         changes["homeserver"]["url"] = f"http://{ports.HOST}:{numbers['homeserver_port']}"
         changes["homeserver"]["registration"] = str(_own_registration(settings))  # not that of a folder copied from
@@ -223,13 +230,14 @@ def _storage(settings: Settings) -> Component:
 def _control_plane(settings: Settings) -> Component:
     """It alone gets our whole environment: provider keys may be in it."""
     listen = settings.homeserver.listen_port
+    chosen = {"OPSROOM_HOMESERVER__LISTEN_PORT": str(listen), "OPSROOM_API__LISTEN_PORT": str(settings.api.listen_port)}
     return Component(
         name=CONTROL_PLANE,
         argv=_ourselves("serve", settings),
         probe=probes.both(
             probes.on_port(listen, "/healthz"), probes.on_socket(settings.run_dir / OPERATOR_SOCKET, "/info")
         ),
-        environment={**os.environ, **_FRUGAL, "OPSROOM_HOMESERVER__LISTEN_PORT": str(listen)},
+        environment={**os.environ, **_FRUGAL, **chosen},
         stage=1,
         stop_s=4,
     )

@@ -148,6 +148,15 @@ class Homeserver:
     async def set_profile(self, user: str, field: str, value: str) -> None:
         await self.call("PUT", f"profile/{quote(user)}/{field}", {field: value}, user=user)
 
+    async def holder(self, token: str) -> str:
+        """Whose access token this is; '' when it is nobody's. The token goes nowhere else."""
+        url = f"{self.url}/{_CLIENT}account/whoami"
+        async with self._session.get(url, headers={"Authorization": f"Bearer {token}"}) as answer:
+            if answer.status in (401, 403):
+                return ""
+            answer.raise_for_status()
+            return events.text_of(events.map_of(await answer.json()).get("user_id"))
+
     # -- rooms --------------------------------------------------------------------------------------------------
 
     async def create_room(self, body: Mapping[str, Any], *, user: str = "") -> str:

@@ -29,10 +29,10 @@ async def record(db: Connection, entry: Entry) -> None:
 
 
 async def newest(store: Reader, *, target: str = "", limit: int = 20) -> list[Entry]:
-    """Newest first; of one target, or of all."""
+    """Newest first; of one target, or of all. An agent is found by its name as by its key."""
     rows = await store.read(
         "SELECT at, actor, action, target, room_id, verdict, rule, cause FROM audit"
-        " WHERE ?1 = '' OR target = ?1 ORDER BY id DESC LIMIT ?2",
+        " WHERE ?1 = '' OR target IN (?1, 'worker/' || ?1) ORDER BY id DESC LIMIT ?2",
         (target, limit),
     )
     return [Entry(**dict(row)) for row in rows]

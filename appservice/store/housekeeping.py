@@ -1,6 +1,6 @@
 """Numbers for `/metrics`, and the sweep of what nobody can ask for any more."""
 
-from appservice.store import audit, consumers, inbox, outbox
+from appservice.store import audit, consumers, inbox, outbox, versions
 from appservice.store.database import Connection, Reader
 
 DAY_S = 86_400.0
@@ -37,3 +37,4 @@ async def sweep(db: Connection, *, now: float) -> None:
     await outbox.forget(db, before=now - KEPT_SENDS_S)
     await consumers.forget_tokens(db, now=int(now))
     await audit.sweep(db)
+    await versions.sweep(db)

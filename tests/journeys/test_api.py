@@ -196,7 +196,7 @@ async def test_lists_are_paged_and_selected(rest: Api) -> None:
     assert await selected(fieldSelector="status.phase=Running") == []
     problem(await rest.ask("GET", "workers", fieldSelector="spec.model=x"), 400, "status.phase")
     problem(await rest.ask("GET", "workers", limit="0"), 400, "1 to 500")
-    problem(await rest.ask("GET", "workers", lables="x"), 400, "Did you mean")
+    problem(await rest.ask("GET", "workers", labelSelecter="x"), 400, "Did you mean")
 
 
 async def test_a_watch_sees_what_comes_changes_and_goes(rest: Api) -> None:
@@ -250,7 +250,7 @@ async def test_a_team_and_its_parts(rest: Api) -> None:
     await gone(rest, "workers/rest-ben")
 
 
-async def test_agents_are_woken_put_to_sleep_and_made_anew(rest: Api) -> None:
+async def test_agents_are_woken_put_to_sleep_and_made_anew(stack: Stack, rest: Api) -> None:
     await rest.ask("POST", "workers", declared("rest-states"))
     await ready(rest, "workers/rest-states", settled)
     woken = await rest.ask("POST", "workers/rest-states/wake")
@@ -268,8 +268,15 @@ async def test_agents_are_woken_put_to_sleep_and_made_anew(rest: Api) -> None:
     )
     log = await rest.ask("GET", "workers/rest-states/logs", lines="5")
     assert log.headers["Content-Type"] == "text/plain; charset=utf-8"
-    async with rest.follow("workers/rest-states/logs", follow="true") as seen:
-        await seen.until(lambda: [data for event, data in seen.events if event == "line"], "a line of its log")
+    with (stack.data_dir / "sandboxes" / "rest-states" / "log").open("a") as written:  # its process's stdout
+        written.write("before\n")
+        written.flush()
+        async with rest.follow("workers/rest-states/logs", follow="true") as seen:
+            await seen.until(lambda: ("line", {"line": "before"}) in seen.events, "the log as it is")
+            written.write("after\nafter\n")
+            written.flush()
+            await seen.until(lambda: seen.events.count(("line", {"line": "after"})) == 2, "what is written then")
+    assert (await rest.ask("GET", "workers/rest-states/logs", lines="2")).body == "after\nafter\n"
 
     await rest.ask("POST", "workers/rest-states/sleep")
     await ready(rest, "workers/rest-states", lambda item: item["status"]["phase"] == "Sleeping")
@@ -395,6 +402,7 @@ async def test_a_follower_goes_on_where_it_was_after_a_kill(stack: Stack, rest: 
         await seen.until(lambda: any(map(settled, seen.of("MODIFIED", "rest-killed"))), "an object that is ready")
         await asyncio.gather(stack.kill_control_plane(), seen.until(lambda: seen.ended, "the end of the stream"))
 
+    await rest.back()
     last = seen.events[-1][1]["object"]["metadata"]["resourceVersion"]
     async with rest.follow("watch", resourceVersion=last) as again:
         await rest.ask("PATCH", "workers/rest-killed", {"spec": {"soul": "after"}})
