@@ -40,6 +40,7 @@ from appservice.ops.checks import Checks
 from appservice.ops.describe import Tries
 from appservice.ops.door import Door
 from appservice.ops.hands import Hands, checked
+from appservice.ops.journal import JournalDoor
 from appservice.ops.room import OpsRoom
 from appservice.ops.uploads import Uploads
 from appservice.ops.verbs import Verbs
@@ -49,6 +50,7 @@ from appservice.reconcile.accounts import Accounts
 from appservice.reconcile.desk import Desk
 from appservice.reconcile.engine import Engine
 from appservice.reconcile.identity import Identities
+from appservice.reconcile.journal import Journal
 from appservice.reconcile.keeper import GatewayKeeper
 from appservice.reconcile.kinds import Kinds
 from appservice.reconcile.orphans import Orphans
@@ -200,13 +202,14 @@ async def _compose(settings: Settings, store: Database, stack: AsyncExitStack) -
         objects=stored,
         providers=available,
     )
+    desk = Desk(store, changes, engine.refresh, lambda word: names.is_ours(names.person(word)))
     hands = Hands(
         settings=settings,
         store=store,
         changes=changes,
         backend=backend,
         objects=stored,
-        desk=Desk(store, changes, engine.refresh, lambda word: names.is_ours(names.person(word))),
+        desk=desk,
         stop_turn=runner.stop,
         checks=checks.run,
         managed=lambda name: publish.managed(stored, prefix(name)),
@@ -240,6 +243,18 @@ async def _compose(settings: Settings, store: Database, stack: AsyncExitStack) -
     )
     dispatcher = Dispatcher(store, lambda event: plane.handle(event), is_ours=names.is_ours)
     stack.push_async_callback(dispatcher.close)
+    journal = Journal(
+        store=store,
+        changes=changes,
+        homeserver=homeserver,
+        rooms=room_keeper,
+        prefix=settings.alias_prefix,
+        receive=dispatcher.receive,
+        limit=settings.journal_keys,
+    )
+    journal_door = JournalDoor(
+        store=store, homeserver=homeserver, operators=operators, sender=sender, desk=desk, journal=journal
+    )
     plane = Plane(
         settings=settings,
         store=store,
@@ -267,6 +282,8 @@ async def _compose(settings: Settings, store: Database, stack: AsyncExitStack) -
         accounts=people,
         sweeper=Sweeper(store, changes, declared, engine.wake),
         orphans=Orphans(world),
+        journal=journal,
+        journal_door=journal_door,
     )
     return plane
 

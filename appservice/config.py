@@ -118,6 +118,7 @@ class Settings(Section):
     operator: str = Field("op", description="localpart (or Matrix id) of the first operator")
     log_level: Literal["debug", "info", "warning"] = Field("info", description="how much the log says")
     parallel: int = Field(8, description="how many objects are reconciled at once")
+    journal_keys: int = Field(1000, description="objects in one room of the journal; more open the next room", ge=1)
     homeserver: HomeserverSettings = HomeserverSettings()
     api: ApiSettings = ApiSettings()
     gateway: GatewaySettings = GatewaySettings()

@@ -25,10 +25,12 @@ from appservice.homeserver.sender import Sender
 from appservice.ops import welcome
 from appservice.ops.checks import Checks
 from appservice.ops.door import Door
+from appservice.ops.journal import JournalDoor
 from appservice.ops.room import OpsRoom
 from appservice.reconcile.accounts import Accounts
 from appservice.reconcile.desk import Desk
 from appservice.reconcile.engine import Engine
+from appservice.reconcile.journal import Journal
 from appservice.reconcile.orphans import EVERY_S as ORPHANS_EVERY_S
 from appservice.reconcile.orphans import Orphans
 from appservice.reconcile.rooms import KIND as ROOM
@@ -81,6 +83,8 @@ class Plane:
     accounts: Accounts
     sweeper: Sweeper
     orphans: Orphans
+    journal: Journal
+    journal_door: JournalDoor
     space: str = ""
     not_ready: str = "starting"
     tasks: set[asyncio.Task[Any]] = field(default_factory=set)
@@ -107,6 +111,7 @@ class Plane:
             group.create_task(self.engine.run(self._everything), name="reconcile")
             group.create_task(self.sweeper.run(), name="sweeper")
             group.create_task(self._orphans(), name="orphans")
+            group.create_task(self.journal.run(), name="journal")
             group.create_task(self.gaps.watch(lambda: self.operators.ops_room), name="homeserver watch")
             group.create_task(self._backend_events(), name="backend events")
             group.create_task(self._usage(), name="usage")
@@ -121,6 +126,8 @@ class Plane:
             await self._drift(event, room)
         if (used := await self.accounts.look(event)) is not None:
             return used
+        if self.journal_door.takes(event, room):
+            return await self.journal_door.handle(event)
         operators_changed = self.operators.look(event)
         if event.room_id == self.operators.ops_room or operators_changed or await self._for_bot(event, room):
             return await self.ops.handle(event, room)

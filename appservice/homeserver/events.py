@@ -15,6 +15,7 @@ _VARIATION = "\ufe0f"
 _SKIN = re.compile("[\U0001f3fb-\U0001f3ff]")
 _FENCE = re.compile(r"^(`{3,}|~{3,})[ \t]*(?:yaml|yml)?[ \t]*\n(.*?)^\1[ \t]*$", re.MULTILINE | re.DOTALL)
 
+JOURNAL = "org.opsroom.resource"  # a state event: what is declared, see docs/journal.md
 TYPES = (
     "m.room.message",
     "m.reaction",
@@ -28,6 +29,7 @@ TYPES = (
     "m.space.child",
     "m.room.encryption",
     "m.room.encrypted",
+    JOURNAL,
 )
 ROOM_STATE = ("m.room.power_levels", "m.room.name", "m.room.topic", "m.room.join_rules", "m.room.history_visibility")
 

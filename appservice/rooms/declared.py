@@ -6,7 +6,7 @@ from appservice.policy import roster
 from appservice.policy.roster import Names, Roster
 from appservice.rooms import desired
 from appservice.rooms.desired import DesiredRoom
-from appservice.store import objects
+from appservice.store import journal, objects
 from appservice.store.database import Database
 
 
@@ -20,7 +20,7 @@ class Declared:
         self._operators = operators
         self.names = names
         self.prefix = prefix
-        self._seen: tuple[int, frozenset[str]] = (-1, frozenset())
+        self._seen: tuple[int, int, frozenset[str]] = (-1, -1, frozenset())
         self._roster = Roster(names=names, operators=frozenset())
         self._rooms: Mapping[str, DesiredRoom] = {}
 
@@ -34,11 +34,12 @@ class Declared:
         return self._rooms
 
     async def _look(self) -> None:
-        now = (self._store.version("resources"), await self._operators())
+        now = (self._store.version("resources"), self._store.version("journal"), await self._operators())
         if now == self._seen:
             return
         found = [stored for stored in await objects.every(self._store) if not stored.deleting and not stored.owner]
         documents = [(stored.kind, stored.name, stored.document["spec"]) for stored in found]
-        self._roster = roster.build(documents, names=self.names, operators=now[1])
-        self._rooms = desired.topology(self._roster, prefix=self.prefix)
+        self._roster = roster.build(documents, names=self.names, operators=now[2])
+        journals = await journal.rooms(self._store)
+        self._rooms = desired.topology(self._roster, prefix=self.prefix, journals=journals)
         self._seen = now  # a change since then has another version: the next look takes it up

@@ -9,6 +9,7 @@
     a manager         operators, the manager
     a team's space    who is in the team's room, but for guests
     the root space    operators, everybody who is in a room of ours
+    the journal       operators
 
 The team's admins are its admin, else the operators. Guests are people whom a channelPolicy allows: they are not
 invited, and stay when somebody has done so. Room version 12, whose creator (the bot) cannot be locked out; `events`
@@ -27,7 +28,7 @@ OPERATOR_POWER = 100
 LEADER_POWER = 50
 _NOBODY = 150  # out of everybody's reach but the creator's
 
-Purpose = Literal["space", "ops", "worker", "team-space", "team", "leader-dm", "manager"]
+Purpose = Literal["space", "ops", "worker", "team-space", "team", "leader-dm", "manager", "journal"]
 SPACES = ("space", "team-space")
 
 
@@ -51,9 +52,15 @@ class DesiredRoom:
     portrait: str = ""
 
 
-def topology(roster: Roster, *, prefix: str) -> Mapping[str, DesiredRoom]:
-    """All rooms that follow from what is declared, by alias; spaces before what hangs under them."""
-    return {room.alias: room for room in _rooms(roster, prefix)}
+def topology(roster: Roster, *, prefix: str, journals: int = 0) -> Mapping[str, DesiredRoom]:
+    """All rooms that follow from what is declared, by alias; spaces before what hangs under them. `journals`: how many
+    rooms the journal needs."""
+    return {room.alias: room for room in (*_rooms(roster, prefix), *_journals(roster, prefix, journals))}
+
+
+def journal_alias(number: int, *, prefix: str) -> str:
+    """Alias of a room of the journal; they count from 1."""
+    return f"{prefix}journal-{number}" if number > 1 else f"{prefix}journal"
 
 
 def own_room(agent: Agent, *, prefix: str) -> str:
@@ -94,6 +101,20 @@ def _rooms(roster: Roster, prefix: str) -> Iterator[DesiredRoom]:
         yield from _team_rooms(roster, team, prefix, root.alias)
     for agent in roster.agents.values():
         yield _agent_room(roster, agent, prefix, root.alias)
+
+
+def _journals(roster: Roster, prefix: str, count: int) -> Iterator[DesiredRoom]:
+    for number in range(1, count + 1):
+        yield DesiredRoom(
+            alias=journal_alias(number, prefix=prefix),
+            name=f"Journal {number}" if number > 1 else "Journal",
+            topic="What is declared, as state events: one key an object, with author, cause and revision.",
+            purpose="journal",
+            members=roster.operators,
+            powers=dict.fromkeys(roster.operators, OPERATOR_POWER),
+            parent=f"{prefix}space",
+            portrait=roster.names.bot,
+        )
 
 
 def _team_rooms(roster: Roster, team: Team, prefix: str, root: str) -> Iterator[DesiredRoom]:

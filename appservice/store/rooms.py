@@ -5,7 +5,7 @@ from typing import Literal
 
 from appservice.store.database import Connection, Database, Reader
 
-Purpose = Literal["space", "ops", "worker", "team-space", "team", "leader-dm", "manager", "direct"]
+Purpose = Literal["space", "ops", "worker", "team-space", "team", "leader-dm", "manager", "journal", "direct"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
