@@ -43,6 +43,7 @@ def specification(sandbox: Sandbox, *, installation: str, command: Sequence[str]
         "name": title(installation, sandbox.name),
         "hostname": sandbox.name,
         "labels": {
+            **sandbox.labels,
             INSTALLATION_LABEL: installation,
             AGENT_LABEL: sandbox.name,
             HASH_LABEL: sandbox.spec_hash,

@@ -207,6 +207,7 @@ class ProcessBackend:
         state.write_spec(
             {
                 "hash": sandbox.spec_hash,
+                "labels": dict(sandbox.labels),
                 "limits": {"memory_bytes": limits.memory_bytes, "cpus": limits.cpus, "pids": limits.pids},
                 "command": bubblewrap.launcher_command(state.folder, what, stage=stage),
                 "oom_kills": 0,

@@ -1,6 +1,6 @@
 """What a sandboxed local process leaves in its folder, so that any later control plane knows what runs and what ended.
 
-spec     hash, and how often the kernel had ended the agent for want of memory when it was started
+spec     hash, labels, and how often the kernel had ended the agent for want of memory when it was started
 pid      pid, start time and boot id of the launcher: together they name one process for ever
 info     bubblewrap's word on the sandbox: the pid of its first process
 exit     the exit code, written by the launcher

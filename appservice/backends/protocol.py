@@ -39,7 +39,8 @@ class Limits:
 class Sandbox:
     """One agent's sandbox as it should be. `name` is the agent's name, unique in this installation.
 
-    `revision` is any text; a new one makes a new sandbox (`restart`, a changed model).
+    `revision` is any text; a new one makes a new sandbox (`restart`, a changed model). `labels` are for people and
+    their tools; those that a backend needs for itself win over them.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Sandbox:
     secrets_dir: Path
     environment: Mapping[str, str] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
+    labels: Mapping[str, str] = field(default_factory=dict)
     revision: str = ""
 
     @property

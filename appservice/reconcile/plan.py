@@ -7,6 +7,7 @@ from hashlib import sha256
 from appservice.resources import registry
 from appservice.resources.difference import Change, changes
 from appservice.resources.document import Document
+from appservice.resources.metadata import is_ours
 from appservice.store import declaring
 from appservice.store.changes import Key
 from appservice.store.objects import Stored
@@ -86,6 +87,22 @@ def _step(document: Document, known: Mapping[Key, Stored]) -> Step:
     return Step(key=key, action="change" if found else "none", changed=changed)
 
 
+_LABELLED = {
+    "Worker": "its sandbox is made anew, its files stay",
+    "Manager": "its sandbox is made anew, its files stay",
+    "Team": "the sandboxes of its agents are made anew, their files stay",
+}
+
+
+def _labels(change: Change) -> Iterator[str]:
+    """Names of the labels in `metadata` that change."""
+    if len(change.path) > 2:
+        yield str(change.path[2])
+        return
+    for side in (change.before, change.after):
+        yield from side if isinstance(side, Mapping) else ()
+
+
 def _effect(document: Document, change: Change) -> str:
     """What a change of a field does to what runs; a field of a team's agent does what it does in a Worker."""
     kind, path, stated = document.kind, change.path, document.spec.model_dump(mode="json", by_alias=True)
@@ -96,6 +113,8 @@ def _effect(document: Document, change: Change) -> str:
             kind, path, stated = "Worker", path[2:], stated["workers"][index]
         case ("spec", *_):
             pass
+        case ("metadata", "labels", *_) if kind in _LABELLED and not all(map(is_ours, _labels(change))):
+            return _LABELLED[kind]
         case _:
             return ""
     effects, field = registry.KINDS[kind].effects, str(path[1])

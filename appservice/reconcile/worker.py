@@ -19,10 +19,11 @@ import structlog
 
 from appservice.backends.door import Door, door
 from appservice.backends.inside import write_token
-from appservice.backends.protocol import Limits, Sandbox
+from appservice.backends.protocol import Sandbox
 from appservice.errors import OpsroomError, Unavailable
 from appservice.gateway.protocol import Token
 from appservice.homeserver.client import readable
+from appservice.reconcile import given
 from appservice.reconcile.recording import save
 from appservice.reconcile.rooms import KIND as ROOM
 from appservice.reconcile.steps import Done, Step, Want, blocked, sandbox_steps, told, wanted
@@ -86,7 +87,8 @@ class WorkerReconciler:
         self, stored: Stored, spec: WorkerSpec, want: Want, facts: dict[str, Any]
     ) -> tuple[list[Condition], list[OpsroomError]]:
         name = stored.name
-        sandbox = self._sandbox(stored, spec)
+        agent = (await self._w.declared.roster()).agents[name]
+        sandbox = given.sandbox(stored, spec, agent, settings=self._w.settings, image=self._w.image)
 
         async def identity() -> list[tuple[Condition, OpsroomError | None]]:
             user = await told("MatrixUser", lambda: self._ensure_user(name))
@@ -267,19 +269,6 @@ class WorkerReconciler:
     async def _own_room(self, name: str) -> str:
         agent = (await self._w.declared.roster()).agents[name]
         return own_room(agent, prefix=self._w.declared.prefix)
-
-    def _sandbox(self, stored: Stored, spec: WorkerSpec) -> Sandbox:
-        where = door(self._w.settings, stored.name)
-        agents = self._w.settings.agents
-        return Sandbox(
-            name=stored.name,
-            image=spec.image or self._w.image,
-            gateway_dir=where.gateway_dir,
-            agent_dir=where.agent_dir,
-            secrets_dir=where.secrets_dir,
-            limits=Limits(memory_bytes=agents.memory_mb * 2**20, cpus=agents.cpus, pids=agents.pids),
-            revision=stored.restart,
-        )
 
     async def _awake_until(self, name: str) -> float:
         """Until when a sleeping agent is needed: while it has turns, and a while after."""

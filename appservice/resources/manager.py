@@ -6,7 +6,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from appservice.resources import worker
 from appservice.resources.kind import Duration, Kind, LongText, PlainName, ShortText, Spec, Text
-from appservice.resources.metadata import Labels
+from appservice.resources.metadata import SandboxLabels
 from appservice.resources.worker import DEFAULT_RUNTIME, AccessEntry, RunState, Runtime, Servers, WorkerSpec
 
 DEFAULT: Final = "default"  # the Manager whose agent is called `manager`
@@ -33,7 +33,7 @@ class ManagerSpec(Spec):
     package: Annotated[Text, Field(max_length=2000), AfterValidator(worker._package)] = ""
     state: RunState = "Running"
     config: ManagerConfig = ManagerConfig()
-    labels: Labels = Field(default_factory=dict)
+    labels: SandboxLabels = Field(default_factory=dict)
     access_entries: Annotated[tuple[AccessEntry, ...], Field(max_length=64)] = ()
 
 

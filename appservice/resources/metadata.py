@@ -29,6 +29,14 @@ _LABEL_KEY = re.compile(rf"([a-z0-9]([a-z0-9.-]{{0,251}}[a-z0-9])?/)?{_LABEL_PAR
 _LABEL_VALUE = re.compile(rf"({_LABEL_PART})?")
 
 
+OURS: Final = ("opsroom.io/", "org.opsroom.")  # labels with a meaning, in documents and on sandboxes
+
+
+def is_ours(key: str) -> bool:
+    """Whether a label is Opsroom's own."""
+    return key.startswith(OURS)
+
+
 def _label_keys(labels: dict[str, str]) -> dict[str, str]:
     for key in labels:
         if not _LABEL_KEY.fullmatch(key):
@@ -46,7 +54,14 @@ def _labels(labels: dict[str, str]) -> dict[str, str]:
     return labels
 
 
+def _of_others(labels: dict[str, str]) -> dict[str, str]:
+    for key in filter(is_ours, labels):
+        raise fault(f"The label {shown(key)} is set by Opsroom.", "Choose another name for yours.")
+    return labels
+
+
 Labels = Annotated[dict[str, Text], Field(max_length=_MOST_LABELS), AfterValidator(_labels)]
+SandboxLabels = Annotated[Labels, AfterValidator(_of_others)]
 Annotations = Annotated[dict[str, LongText], Field(max_length=_MOST_LABELS), AfterValidator(_label_keys)]
 
 

@@ -17,7 +17,7 @@ from appservice.resources.kind import (
     fault,
     unique,
 )
-from appservice.resources.metadata import Labels
+from appservice.resources.metadata import SandboxLabels
 from appservice.resources.source import shown
 
 Runtime = Literal["native", "openclaw", "copaw", "hermes"]
@@ -161,7 +161,7 @@ class WorkerSpec(Spec):
     expose: Annotated[tuple[ExposedPort, ...], Field(max_length=32), AfterValidator(_ports)] = ()
     channel_policy: ChannelPolicy = ChannelPolicy()
     state: RunState = "Running"
-    labels: Labels = Field(default_factory=dict)
+    labels: SandboxLabels = Field(default_factory=dict)
     access_entries: Annotated[tuple[AccessEntry, ...], Field(max_length=64)] = ()
 
 
@@ -170,12 +170,12 @@ PENDING: Final = {
     "mcpServers": "The agent cannot use these MCP servers yet.",
     "package": "The package is not fetched yet.",
     "expose": "No port is published yet.",
-    "labels": "The container does not carry these labels yet.",
     "accessEntries": "The agent gets its usual access and nothing else yet.",
 }
 
 EFFECTS: Final = {
     "image": "its sandbox is made anew, its files stay",
+    "labels": "its sandbox is made anew, its files stay",
     "state=Stopped": "its sandbox is removed, its files stay",
     "state=Sleeping": "its sandbox is stopped; a mention wakes it",
     "state=Running": "its sandbox is started",

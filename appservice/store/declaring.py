@@ -8,6 +8,7 @@ from appservice.resources import manager, registry, team, unique
 from appservice.resources.document import Document
 from appservice.resources.human import HumanSpec
 from appservice.resources.manager import ManagerSpec
+from appservice.resources.metadata import is_ours
 from appservice.resources.printing import to_yaml
 from appservice.resources.source import FieldPath
 from appservice.resources.team import TeamSpec
@@ -47,6 +48,24 @@ def parts(document: Document) -> tuple[Part, ...]:
         name, spec = manager.agent(document.name, document.spec)
         return (Part(name=name, spec=spec, path=("metadata",)),)
     return ()
+
+
+def made_of(document: Document) -> Iterator[Declared]:
+    """Those agents as they are stored: Workers that belong to the whole. They have its labels, for they have no
+    metadata of their own; labels that are for Opsroom stay with the whole."""
+    labels = {key: value for key, value in document.labels.items() if not is_ours(key)}
+    for part in parts(document):
+        metadata = {"name": part.name} | ({"labels": labels} if labels else {})
+        spec = part.spec.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+        worker = {"apiVersion": document.api_version, "kind": "Worker", "metadata": metadata, "spec": spec}
+        yield Declared(
+            kind="Worker",
+            name=part.name,
+            api_version=document.api_version,
+            document=worker,
+            text=to_yaml(worker),
+            owner=str(Key(document.kind, document.name)),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,10 +147,7 @@ async def _parts(
     documents: Sequence[Document],
     author: Author,
 ) -> list[tuple[Key, str]]:
-    owner, done = str(Key(document.kind, document.name)), []
-    for part in parts(document):
-        declared = _part(part, owner=owner, api_version=document.api_version)
-        done.append((Key("Worker", part.name), await _store(db, declared, author)))
+    done = [(Key("Worker", part.name), await _store(db, part, author)) for part in made_of(document)]
     for stored in dropped(document, documents, known):
         await delete(db, stored, author, keep_files=True)
         done.append((stored.key, "deleted"))
@@ -149,19 +165,6 @@ def _declared(document: Document) -> Declared:
         api_version=document.api_version,
         document=registry.canonical(document),
         text=document.text,
-    )
-
-
-def _part(part: Part, *, owner: str, api_version: str) -> Declared:
-    spec = part.spec.model_dump(mode="json", by_alias=True, exclude_defaults=True)
-    document = {"apiVersion": api_version, "kind": "Worker", "metadata": {"name": part.name}, "spec": spec}
-    return Declared(
-        kind="Worker",
-        name=part.name,
-        api_version=api_version,
-        document=document,
-        text=to_yaml(document),
-        owner=owner,
     )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from appservice.backends.docker_container import AGENT_LABEL, HASH_LABEL, INSTALLATION_LABEL
 from appservice.backends.inside import agent_user, write_token
 from appservice.backends.protocol import AGENT_DIR, SECRETS_DIR, Backend, Limits
 from appservice.errors import Invalid, Unavailable
@@ -102,6 +103,26 @@ async def test_a_new_hash_makes_a_new_sandbox(place: Place, backend: Backend) ->
     await place.run(backend, changed)
     assert (await backend.observe("alice")).id != before.id
     assert list(await backend.observe_all()) == ["alice"]
+
+
+async def test_labels_are_on_the_sandbox_and_a_changed_one_makes_it_anew(place: Place, backend: Backend) -> None:
+    plain, labelled = (replace(place.sandbox(), labels=labels) for labels in ({}, {"example.org/tier": "demo"}))
+    await backend.create(plain)
+    assert "example.org/tier" not in place.labels("alice")
+
+    await backend.create(labelled)
+    assert place.labels("alice").items() >= labelled.labels.items()
+    assert (await backend.observe("alice")).spec_hash == labelled.spec_hash != plain.spec_hash
+
+    await backend.start("alice")
+    assert place.labels("alice").items() >= labelled.labels.items()
+
+
+async def test_no_label_can_hide_a_sandbox_or_make_it_anothers(place: Place, backend: Backend) -> None:
+    theirs = dict.fromkeys((INSTALLATION_LABEL, AGENT_LABEL, HASH_LABEL), "another")
+    sandbox = replace(place.sandbox(), labels=theirs)
+    await backend.create(sandbox)
+    assert {name: one.spec_hash for name, one in (await backend.observe_all()).items()} == {"alice": sandbox.spec_hash}
 
 
 async def test_a_life_is_reported_in_its_order(place: Place, backend: Backend, events: Events) -> None:

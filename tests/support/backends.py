@@ -83,6 +83,16 @@ class Place:
         )
         return sandbox if limits is None else replace(sandbox, limits=limits)
 
+    def labels(self, name: str) -> dict[str, str]:
+        """What people and their tools can read of a sandbox."""
+        if self.kind == "process":
+            return dict(json.loads((self.root / "state" / name / "spec").read_text())["labels"])
+        client = docker.DockerClient.from_env()
+        try:
+            return dict(client.containers.get(f"opsroom-{self.installation}-{name}").labels)
+        finally:
+            client.close()
+
     async def run(self, backend: Backend, sandbox: Sandbox) -> None:
         """Create and start it, and wait until the agent listens."""
         await write_token(sandbox.secrets_dir, f"token-of-{sandbox.name}")

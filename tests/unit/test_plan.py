@@ -72,6 +72,7 @@ def _at(value: Any, path: tuple[str | int, ...]) -> Any:
         ("  soul: be brief\n", "", "`spec.soul`: − `be brief`"),
         ("", "  soul: |\n    a\n    b\n", "`spec.soul`: + text of 2 lines, 4 characters"),
         ("", "  image: other/image:1\n", "its sandbox is made anew"),
+        ("", "  labels: {tier: demo}\n", "its sandbox is made anew"),
         ("", "  state: Sleeping\n", "a mention wakes it"),
         ("", "  channelPolicy: {dmDenyExtra: [bob]}\n", '`spec.channelPolicy`: + `{"dmDenyExtra": ["bob"]}`'),
         ("  skills: [notes]\n", "  skills: [other]\n", "`spec.skills[0]`: `notes` → `other`"),
@@ -82,6 +83,24 @@ def test_a_plan_names_each_field_and_what_follows(before: str, after: str, words
     assert "**change** `worker/ada`" in text
     assert words in text
     assert text.endswith("Nothing was changed. `!apply` does it.")
+
+
+@pytest.mark.parametrize(
+    ("kind", "spec", "words"),
+    [
+        ("Worker", "{model: m}", "its sandbox is made anew"),
+        ("Manager", "{model: m}", "its sandbox is made anew"),
+        ("Team", "{leader: {name: lena, model: m}}", "the sandboxes of its agents are made anew"),
+    ],
+)
+def test_a_label_of_the_metadata_makes_sandboxes_anew_unless_it_is_ours(kind: str, spec: str, words: str) -> None:
+    def written(labels: str) -> str:
+        return f"apiVersion: hiclaw.io/v1beta1\nkind: {kind}\nmetadata: {{name: ada{labels}}}\nspec: {spec}\n"
+
+    one, two = written(", labels: {tier: demo}"), written(", labels: {tier: gold}")
+    assert words in told(written(""), one)
+    assert words in told(one, two)
+    assert words not in told(written(""), written(", labels: {opsroom.io/set: all}"))
 
 
 def test_a_plan_says_what_is_new() -> None:
