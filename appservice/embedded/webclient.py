@@ -154,6 +154,8 @@ _TYPES = {
     ".css": "text/css; charset=utf-8",
     ".html": "text/html; charset=utf-8",
     ".json": "application/json; charset=utf-8",
+    ".mp3": "audio/mpeg",
+    ".ogg": "audio/ogg",
     ".svg": "image/svg+xml",
     ".wasm": "application/wasm",
     ".woff": "font/woff",

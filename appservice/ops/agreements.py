@@ -47,7 +47,11 @@ class Agreements:
             raise Invalid("this destroys something. Nothing was done.", fix="Say `--yes` to do it.")
         thread.progress(question)
         until = command.ts / 1000 + WITHIN_S
+        offered = False
         while (said := self._said(command, thread)) is None:
+            if thread.live.event_id and not offered:
+                offered = True
+                await thread.offer()
             left = until - time()
             if left <= 0:
                 raise Invalid(f"nobody agreed within {WITHIN_S / 60:.0f} minutes. Nothing was done.", fix="Ask again.")

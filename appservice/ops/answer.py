@@ -39,6 +39,7 @@ class Thread:
         self._bot = bot
         self._command = command
         self._lane = f"command.{command.id}"
+        self._offered: list[str] = []
         self.live = Live(homeserver, pace, room_id=command.room_id, sender=bot, lane=self._lane, compose=self._compose)
 
     @property
@@ -47,6 +48,13 @@ class Thread:
 
     async def seen(self) -> None:
         await self._sender.send(self._item("seen", "m.reaction", content.reaction(self._command.id, SEEN)))
+
+    async def offer(self) -> None:
+        """Put the marks that somebody may choose from below the message, so that a click is enough."""
+        target = self.live.event_id
+        for part, key in (("yes", OK), ("no", FAILED)):
+            item = self._item(part, "m.reaction", content.reaction(target, key))
+            self._offered.append(await self._sender.send(item))
 
     async def finish(self, answer: Answer, *, repeated: bool) -> None:
         """The last word: the message as it stays, the mark, an attachment. `repeated`: an earlier run of this
@@ -64,6 +72,8 @@ class Thread:
         items.append(self._item("mark", "m.reaction", content.reaction(self._command.id, OK if answer.ok else FAILED)))
         if file is not None:
             items.append(self._item("file", "m.room.message", await self._upload(*file)))
+        for number, offered in enumerate(filter(None, self._offered)):
+            items.append(self._item(f"gone{number}", "m.room.redaction", {"redacts": offered}))
 
         async def unit(db: Connection) -> None:
             await commands.done(db, self._command.id)

@@ -191,5 +191,6 @@ for (const name of THEMES) values[name] = await theme(name);
 await page("index.html", values);
 await page("usercontent/index.html", values);
 for (const file of ["config.json", "home.html", "icon.svg", "sw.js"]) await cp(join(src, file), join(dist, file));
+for (const sound of ["message.mp3", "message.ogg"]) await cp(join(sdk, `res/media/${sound}`), join(dist, `media/${sound}`));
 await languages();
 await compress();

@@ -200,3 +200,31 @@ async def test_on_a_phone_a_thread_takes_the_screen_and_closes_again(client: Cli
     assert shape
     assert shape["width"] > 300
     await expect(ops.composer).to_be_visible()
+
+
+async def test_a_team_is_made_its_agents_call_each_other_and_its_end_is_agreed_to(
+    client: Client, product: Stack
+) -> None:
+    carla = product.agent("carla")
+    product.provider.when("check the page", Say(f"{carla} please check the start page and report here."))
+    ops = await client.open_room("Ops room")
+    await ops.upload(ROOT / "examples" / "team.yaml")
+    await (await ops.see("team.yaml")).reacted("✅", seconds=90)
+
+    room = await client.open_room("pages (team)")
+    await expect(room.part).to_contain_text("Builds and checks the web pages.")
+    await room.send("who will check the page?", mention="lena")
+    thread = await (await room.see("check the page?")).open_thread()
+    await thread.see("please check the start page")
+    await thread.see("You said:", seconds=40)  # that is carla, whom lena has called
+    await expect(thread.part.locator(".mx_UserPill").filter(has_text="carla").first).to_be_visible()
+    await picture(client, "team")
+
+    ops = await client.open_room("Ops room")
+    asked = await command(ops, "!delete team/pages")
+    question = await (await asked.open_thread()).see("This cannot be taken back")
+    await question.reacted("❌")
+    await picture(client, "agreement")
+    await question.reaction("✅").click()
+    await asked.reacted("✅", seconds=60)
+    assert client.complaints == []
