@@ -69,6 +69,8 @@ from appservice.store.turns import Turn
 from appservice.workspace import publish
 from appservice.workspace.names import prefix
 
+_LONGEST_ADDRESS = 2**16  # longer ones aiohttp refuses without us, and in its own way
+
 log = structlog.get_logger()
 
 
@@ -342,7 +344,7 @@ def _rest(plane: Plane) -> rest.World:
 
 
 async def _runner(app: web.Application, stack: AsyncExitStack) -> web.AppRunner:
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=2.0)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=2.0, max_line_size=_LONGEST_ADDRESS)
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
     return runner
