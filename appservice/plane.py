@@ -45,7 +45,6 @@ from appservice.store.database import Connection, Database, Reader
 from appservice.store.turns import Turn
 
 USAGE_OFFSET = "usage_offset"
-GREETED = "greeted"
 LOOKS, LOOK_EVERY_S = 30, 1.0  # at the parts that were not there yet when the greeting was written
 HOUSEKEEPING_S = 3600.0
 START_TRIES = 60
@@ -102,7 +101,7 @@ class Plane:
         }
         log.info("resumed", **left)
         self.own(self._first_gap(), "first gap")
-        if not await meta.get(self.store, GREETED):
+        if not await meta.get(self.store, meta.GREETED):
             self.own(self._greet(), "greeting")
 
     async def work(self) -> None:
@@ -199,7 +198,7 @@ class Plane:
         """Say hello at once; when parts were still on their way, say so there when they have come."""
         room, found = self.operators.ops_room, await self.checks.run()
         sent = await welcome.greet(self.homeserver, self.sender, room, found)
-        await self.store.write(lambda db: meta.put(db, GREETED, room))
+        await self.store.write(lambda db: meta.put(db, meta.GREETED, room))
         late = False
         for _ in range(LOOKS):
             if not any(check.level == "fail" for check in found):

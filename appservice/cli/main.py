@@ -74,6 +74,8 @@ def _parser() -> argparse.ArgumentParser:
     schema = _verb(verbs, "schema", _schema, "print the JSON Schema of the YAML, for editors")
     schema.add_argument("kind", nargs="?", default="", metavar="KIND", help="of one kind; default: of all")
     schema.add_argument("--pending", action="store_true", help="list the fields that do not take effect yet instead")
+    _add_backup(_verb(verbs, "backup", _backup, "write what Opsroom keeps into one file; it may run meanwhile"))
+    _add_restore(_verb(verbs, "restore", _restore, "bring that back, or rebuild an empty store from the journal room"))
     _verb(verbs, "version", _version, "print the version")
     return parser
 
@@ -104,6 +106,21 @@ def _add_data_dir(verb: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="everything Opsroom keeps; default: OPSROOM_DATA_DIR, else .opsroom",
     )
+
+
+def _add_backup(backup: argparse.ArgumentParser) -> None:
+    backup.add_argument("file", type=Path, metavar="FILE", help="the file to write")
+    _add_data_dir(backup)
+    backup.add_argument("--with-keys", action="store_true", help="keys, too: encrypted with a passphrase")
+    backup.add_argument("--passphrase-file", type=Path, metavar="FILE", help="file with that passphrase")
+
+
+def _add_restore(restore: argparse.ArgumentParser) -> None:
+    restore.add_argument("file", type=Path, nargs="?", metavar="FILE", help="a file that `opsroom backup` wrote")
+    _add_data_dir(restore)
+    restore.add_argument("--from-room", action="store_true", help="from the journal instead, into an empty store")
+    restore.add_argument("--passphrase-file", type=Path, metavar="FILE", help="file with the passphrase of its keys")
+    restore.add_argument("--force", action="store_true", help="into a folder that is not empty; what it had is kept")
 
 
 def _add_up(up: argparse.ArgumentParser) -> None:
@@ -182,6 +199,26 @@ def _schema(options: argparse.Namespace) -> int:
     from appservice.cli.schema import schema
 
     return schema(options.kind, pending=options.pending)
+
+
+def _backup(options: argparse.Namespace) -> int:
+    from appservice.cli.backup import backup
+
+    return backup(
+        data_dir(options.data_dir), options.file, with_keys=options.with_keys, passphrase_file=options.passphrase_file
+    )
+
+
+def _restore(options: argparse.Namespace) -> int:
+    from appservice.cli.backup import restore
+
+    return restore(
+        data_dir(options.data_dir),
+        options.file,
+        from_room=options.from_room,
+        passphrase_file=options.passphrase_file,
+        force=options.force,
+    )
 
 
 def _version(_options: argparse.Namespace) -> int:

@@ -64,6 +64,12 @@ async def latest_of(store: Reader, key: Key) -> Change | None:
     return _change(row) if row else None
 
 
+async def newest(store: Reader) -> int:
+    """Number of the newest revision of all."""
+    row = await store.read_one("SELECT max(revision) AS newest FROM revisions")
+    return int(row["newest"] or 0) if row else 0
+
+
 async def rooms(store: Reader) -> int:
     """How many rooms the journal has."""
     return int(await meta.get(store, ROOMS) or 1)

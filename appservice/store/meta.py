@@ -3,6 +3,7 @@
 from appservice.store.database import Connection, Reader
 
 AWAKE_UNTIL = "awake:"  # + agent: seconds since the epoch
+GREETED = "greeted"  # the ops room that was told what it is for
 KEEP_FILES = "keep-files:"  # + agent: set while one is deleted whose files stay
 
 

@@ -7,8 +7,8 @@ from urllib.parse import quote
 
 import aiohttp
 import pytest
-from tests.support.api import Answered, Api, api
 
+from tests.support.api import Answered, Api, api
 from tests.support.stack import Stack, worker_yaml
 
 YAML = {"Content-Type": "application/yaml"}
