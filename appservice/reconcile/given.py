@@ -1,17 +1,27 @@
-"""What an agent is given: its sandbox with its labels. Pure."""
+"""What an agent is given: its sandbox with its labels, its access to files. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from appservice.backends.door import door
 from appservice.backends.protocol import Limits, Sandbox
 from appservice.config import Settings
-from appservice.policy.roster import Agent
+from appservice.errors import Invalid
+from appservice.policy.roster import Agent, Role
+from appservice.resources.access import ALL_AGENTS, NAMESPACE, AccessEntry, expanded
 from appservice.resources.metadata import is_ours
 from appservice.resources.worker import WorkerSpec
+from appservice.storage.protocol import Access, Grant
 from appservice.store.objects import Stored
+from appservice.workspace.names import SHARED, prefix, team_prefix
 
 TEAM_LABEL = "opsroom.io/team"
 ROLE_LABEL = "opsroom.io/role"
+_KINDS: Mapping[Role, str] = {  # what `${self.kind}` is, in the words of HiClaw
+    "worker": "Worker",
+    "manager": "Manager",
+    "leader": "TeamLeader",
+    "member": "TeamWorker",
+}
 
 
 def sandbox(stored: Stored, spec: WorkerSpec, agent: Agent, *, settings: Settings, image: str) -> Sandbox:
@@ -33,3 +43,23 @@ def labels(metadata: Mapping[str, str], own: Mapping[str, str], agent: Agent) ->
     """Those of the metadata, over them the agent's own, over both ours."""
     declared = {key: value for key, value in {**metadata, **own}.items() if not is_ours(key)}
     return declared | ({TEAM_LABEL: agent.team, ROLE_LABEL: agent.role} if agent.team else {})
+
+
+def access(spec: WorkerSpec, agent: Agent) -> Access:
+    """Its own files, its team's, those for all to read; and what it is granted beyond. Raises Invalid for a grant that
+    says too much once its variables are known."""
+    team = (team_prefix(agent.team),) if agent.team else ()
+    grants = tuple(grant for entry in spec.access_entries for grant in _grants(entry, agent))
+    return Access(write=(prefix(agent.name), *team), read=(SHARED,), grants=grants)
+
+
+def _grants(entry: AccessEntry, agent: Agent) -> Iterator[Grant]:
+    kind = _KINDS[agent.role]
+    variables = {"self.name": agent.name, "self.kind": kind, "self.namespace": NAMESPACE, "self.team": agent.team}
+    permissions = frozenset(entry.permissions)
+    for declared in entry.scope.prefixes:
+        meant = expanded(declared, variables)
+        if meant == ALL_AGENTS and permissions & {"write", "delete"}:
+            what = f"{declared!r} means all of `{ALL_AGENTS}` for {agent.name}, which no agent may write or delete."
+            raise Invalid(what, fix="Name other folders in its `accessEntries`.")
+        yield Grant(prefix=meant, permissions=permissions)

@@ -23,6 +23,7 @@ from appservice.backends.protocol import Sandbox
 from appservice.errors import OpsroomError, Unavailable
 from appservice.gateway.protocol import Token
 from appservice.homeserver.client import readable
+from appservice.policy.roster import Agent
 from appservice.reconcile import given
 from appservice.reconcile.recording import save
 from appservice.reconcile.rooms import KIND as ROOM
@@ -30,14 +31,13 @@ from appservice.reconcile.steps import Done, Step, Want, blocked, sandbox_steps,
 from appservice.reconcile.world import World, effective
 from appservice.resources.worker import WorkerSpec
 from appservice.rooms.desired import own_room
-from appservice.storage.protocol import Access
 from appservice.store import consumers, meta, objects, rooms, status, turns
 from appservice.store.changes import Key
 from appservice.store.database import Connection
 from appservice.store.objects import Stored
 from appservice.store.status import Condition, Status
 from appservice.workspace import files, publish, skills
-from appservice.workspace.names import CARD, SHARED, prefix, team_prefix
+from appservice.workspace.names import CARD, prefix
 from appservice.workspace.surroundings import surroundings
 
 log = structlog.get_logger()
@@ -99,7 +99,7 @@ class WorkerReconciler:
         async with asyncio.TaskGroup() as tasks:
             made = tasks.create_task(identity())
             before = [
-                tasks.create_task(told("Storage", lambda: self._ensure_storage(name))),
+                tasks.create_task(told("Storage", lambda: self._ensure_storage(name, spec, agent))),
                 tasks.create_task(told("Workspace", lambda: self._ensure_workspace(stored, spec, facts))),
                 tasks.create_task(told("Consumer", lambda: self._ensure_consumer(name, spec.model))),
             ]
@@ -128,11 +128,9 @@ class WorkerReconciler:
         facts["roomID"] = await self._w.rooms.bring(await self._own_room(name))
         return Done("Joined", facts["roomID"])
 
-    async def _ensure_storage(self, name: str) -> Done:
+    async def _ensure_storage(self, name: str, spec: WorkerSpec, agent: Agent) -> Done:
         await self._w.objects.ensure_bucket()
-        agent = (await self._w.declared.roster()).agents[name]
-        shared = (team_prefix(agent.team),) if agent.team else ()
-        await self._w.users.ensure(name, Access(write=(prefix(name), *shared), read=(SHARED,)))
+        await self._w.users.ensure(name, given.access(spec, agent))
         return Done("Granted", f"{self._w.objects.bucket}/{prefix(name)}")
 
     async def _ensure_workspace(self, stored: Stored, spec: WorkerSpec, facts: dict[str, Any]) -> Done:

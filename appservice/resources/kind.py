@@ -96,7 +96,6 @@ Duration = Annotated[
     AfterValidator(_checked_duration),
     WithJsonSchema({"type": "string", "pattern": f"^{_DURATION.pattern}$", "examples": ["30m", "1h30m"]}),
 ]
-FreeMap = Annotated[dict[str, Any], Field(max_length=64)]
 
 
 def unique(what: str, values: tuple[str | int, ...]) -> None:

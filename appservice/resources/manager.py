@@ -5,9 +5,10 @@ from typing import Annotated, Final
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from appservice.resources import worker
+from appservice.resources.access import AccessEntries
 from appservice.resources.kind import Duration, Kind, LongText, PlainName, ShortText, Spec, Text
 from appservice.resources.metadata import SandboxLabels
-from appservice.resources.worker import DEFAULT_RUNTIME, AccessEntry, RunState, Runtime, Servers, WorkerSpec
+from appservice.resources.worker import DEFAULT_RUNTIME, RunState, Runtime, Servers, WorkerSpec
 
 DEFAULT: Final = "default"  # the Manager whose agent is called `manager`
 
@@ -34,7 +35,7 @@ class ManagerSpec(Spec):
     state: RunState = "Running"
     config: ManagerConfig = ManagerConfig()
     labels: SandboxLabels = Field(default_factory=dict)
-    access_entries: Annotated[tuple[AccessEntry, ...], Field(max_length=64)] = ()
+    access_entries: AccessEntries = ()
 
 
 def agent(name: str, spec: ManagerSpec) -> tuple[str, WorkerSpec]:

@@ -8,7 +8,7 @@ from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from appservice.resources import human, manager, team, unique, worker
+from appservice.resources import access, human, manager, team, unique, worker
 from appservice.resources.compose import Tree
 from appservice.resources.document import Document, read
 from appservice.resources.faults import faults_of
@@ -47,7 +47,7 @@ def parse(data: bytes, *, source: str) -> tuple[Document, ...]:
             faults.extend(found)
         faults.extend(_second_of_a_name(tree, names))
     if not faults:
-        faults.extend(unique.faults(documents))
+        faults.extend((*unique.faults(documents), *access.faults(documents)))
     if faults:
         raise reading.source.invalid(faults)
     return tuple(documents)

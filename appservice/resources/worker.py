@@ -5,8 +5,8 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from appservice.resources.access import AccessEntries
 from appservice.resources.kind import (
-    FreeMap,
     Kind,
     LongText,
     PlainName,
@@ -121,14 +121,6 @@ class ChannelPolicy(Spec):
     dm_deny_extra: Users = ()
 
 
-class AccessEntry(Spec):
-    """What the agent may do at a service, beyond its own files. `scope` is read by that service."""
-
-    service: Literal["object-storage", "ai-gateway"]
-    permissions: Annotated[tuple[Literal["read", "write", "list", "delete"], ...], Field(max_length=4)] = ()
-    scope: FreeMap = Field(default_factory=dict)
-
-
 def _servers(values: tuple[McpServer, ...]) -> tuple[McpServer, ...]:
     unique("The MCP server", tuple(value.name for value in values))
     return values
@@ -162,7 +154,7 @@ class WorkerSpec(Spec):
     channel_policy: ChannelPolicy = ChannelPolicy()
     state: RunState = "Running"
     labels: SandboxLabels = Field(default_factory=dict)
-    access_entries: Annotated[tuple[AccessEntry, ...], Field(max_length=64)] = ()
+    access_entries: AccessEntries = ()
 
 
 PENDING: Final = {
@@ -170,7 +162,6 @@ PENDING: Final = {
     "mcpServers": "The agent cannot use these MCP servers yet.",
     "package": "The package is not fetched yet.",
     "expose": "No port is published yet.",
-    "accessEntries": "The agent gets its usual access and nothing else yet.",
 }
 
 EFFECTS: Final = {
@@ -185,6 +176,7 @@ EFFECTS: Final = {
     "agents": "from its next turn on",
     "skills": "from its next turn on",
     "channelPolicy": "at once",
+    "accessEntries": "at once",
 }
 
 _EXAMPLE = """\

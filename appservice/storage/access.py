@@ -5,15 +5,24 @@ one server never take each other's users for their own.
 """
 
 import re
+from collections import defaultdict
 from collections.abc import Mapping
-from typing import Any
+from operator import itemgetter
+from typing import Any, Final
 
 from appservice.errors import Invalid
+from appservice.resources.access import DEFAULT_PERMISSIONS, PERMISSIONS, Permission
 from appservice.storage.protocol import Access
 
 Policy = dict[str, Any]
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+_ACTIONS: Final[Mapping[Permission, tuple[str, ...]]] = {
+    "read": ("s3:GetObject",),
+    "write": ("s3:AbortMultipartUpload", "s3:PutObject"),
+    "delete": ("s3:DeleteObject",),
+    "list": (),  # a right on the bucket
+}
 _PLAIN_PREFIX = re.compile(r"[^/*?$\x00-\x1f][^*?$\x00-\x1f]*/")
 
 
@@ -38,19 +47,27 @@ def policy(bucket: str, access: Access) -> Policy:
 
     Raises Invalid: a prefix that is not plain (ends with '/', no wildcard or variable) would open more than it says.
     """
-    write, read = sorted(set(access.write)), sorted(set(access.read) - set(access.write))
-    for prefix in (*write, *read):
+    rights = _rights(access)
+    listed = [prefix for prefix, permissions in rights.items() if "list" in permissions]
+    statements: list[Policy] = [_listing(bucket, listed)] if listed else []
+    same_actions: defaultdict[tuple[str, ...], list[str]] = defaultdict(list)
+    for prefix, permissions in rights.items():
+        same_actions[tuple(sorted(action for each in permissions for action in _ACTIONS[each]))].append(prefix)
+    statements += [_objects(bucket, actions, same_actions[actions]) for actions in sorted(same_actions) if actions]
+    return {"Version": "2012-10-17", "Statement": statements}
+
+
+def _rights(access: Access) -> dict[str, set[Permission]]:
+    """All that may be done, by prefix."""
+    found: dict[str, set[Permission]] = {}
+    everything = [(prefix, frozenset(PERMISSIONS)) for prefix in access.write]
+    reading = [(prefix, frozenset(DEFAULT_PERMISSIONS)) for prefix in access.read]
+    granted = [(grant.prefix, grant.permissions) for grant in access.grants]
+    for prefix, permissions in sorted((*everything, *reading, *granted), key=itemgetter(0)):
         if not _PLAIN_PREFIX.fullmatch(prefix) or ".." in prefix.split("/"):
             raise Invalid(f"{prefix!r} cannot be a prefix of a storage user", fix="Write it like `agents/alice/`.")
-    statements: list[Policy] = []
-    if write or read:
-        statements.append(_listing(bucket, sorted((*write, *read))))
-    if write:
-        actions = ("s3:AbortMultipartUpload", "s3:DeleteObject", "s3:GetObject", "s3:PutObject")
-        statements.append(_objects(bucket, actions, write))
-    if read:
-        statements.append(_objects(bucket, ("s3:GetObject",), read))
-    return {"Version": "2012-10-17", "Statement": statements}
+        found.setdefault(prefix, set()).update(permissions)
+    return found
 
 
 def same(left: Mapping[str, Any], right: Mapping[str, Any]) -> bool:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from appservice.health import Health
+from appservice.resources.access import Permission
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,11 +20,21 @@ class StoredObject:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Grant:
+    """What a user may do with the objects of one prefix, and nothing else."""
+
+    prefix: str
+    permissions: frozenset[Permission]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Access:
-    """Prefixes (each ends with '/') a user may read and write, and prefixes it may only read."""
+    """Prefixes (each ends with '/') with which a user may do everything, prefixes it may only read and list, and what
+    it was granted on top of that."""
 
     write: tuple[str, ...]
     read: tuple[str, ...] = ()
+    grants: tuple[Grant, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,11 +12,12 @@ from minio.commonconfig import CopySource
 from minio.error import S3Error
 
 from appservice.errors import Denied, Invalid, NotFound, Unavailable
+from appservice.resources.access import Permission
 from appservice.storage import aws, seaweed
 from appservice.storage.access import policy
 from appservice.storage.iam import IamUsers
 from appservice.storage.objects import MinioObjects
-from appservice.storage.protocol import Access, AccessKey
+from appservice.storage.protocol import Access, AccessKey, Grant
 from appservice.storage.wire import Server, http_client
 from tests.support.storage import BUCKET, REGION, Storage, World, running, until_denied, world_of
 
@@ -166,6 +167,44 @@ async def test_an_agent_cannot(world: World, attempt: Callable[[MinioObjects], A
         await attempt(alice)
     assert await world.objects.get("agents/bob/x") == b"kept"
     assert "agents/alice/stolen" not in {entry.key for entry in await world.objects.list("agents/alice/")}
+
+
+GRANTED: dict[Permission, Callable[[MinioObjects, str], Awaitable[object]]] = {
+    "read": lambda agent, folder: agent.get(f"{folder}x"),
+    "list": lambda agent, folder: agent.list(folder),
+    "write": lambda agent, folder: agent.put(f"{folder}x", bytes(12_000_000)),  # in several parts
+    "delete": lambda agent, folder: agent.delete([f"{folder}x"]),
+}
+
+
+@pytest.mark.parametrize("permission", GRANTED)
+async def test_a_grant_opens_what_it_names_and_nothing_else(world: World, permission: Permission) -> None:
+    grants = (Grant(prefix="reports/new/", permissions=frozenset({permission})),)
+    agent = await alice_in(world, Access(write=("agents/alice/",), grants=grants))
+    await world.objects.put("reports/x", b"kept")
+    for attempted, attempt in GRANTED.items():
+        await world.objects.put("reports/new/x", b"kept")
+        if attempted == permission:
+            await attempt(agent, "reports/new/")
+        else:
+            with pytest.raises(Denied):
+                await attempt(agent, "reports/new/")
+            assert await world.objects.get("reports/new/x") == b"kept"
+        with pytest.raises(Denied):
+            await attempt(agent, "reports/")
+    await agent.put("agents/alice/x", b"mine")
+    assert await world.objects.get("reports/x") == b"kept"
+
+
+async def test_a_grant_that_is_taken_back_is_gone(world: World) -> None:
+    usual = Access(write=("agents/alice/",))
+    agent = await alice_in(
+        world, Access(write=usual.write, grants=(Grant(prefix="r/", permissions=frozenset({"read"})),))
+    )
+    await world.objects.put("r/x", b"1")
+    assert await agent.get("r/x") == b"1"
+    assert await world.users.ensure("alice", usual)
+    await until_denied(agent, "r/x")
 
 
 # Users

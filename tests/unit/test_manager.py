@@ -83,5 +83,5 @@ def test_fields_that_are_kept_but_take_no_effect_are_named(lines: str, fields: t
 def test_what_is_said_of_a_field_is_said_of_a_field_that_there_is() -> None:
     fields = {info.alias for info in ManagerSpec.model_fields.values()}
 
-    assert set(PENDING) == {"runtime", "mcpServers", "package", "accessEntries", "config"}
+    assert set(PENDING) == {"runtime", "mcpServers", "package", "config"}
     assert {change.split("=")[0] for change in EFFECTS} <= fields

@@ -169,7 +169,7 @@ SPECS = st.fixed_dictionaries(
         "channelPolicy": st.dictionaries(st.sampled_from(["dmDenyExtra", "groupAllowExtra"]), st.lists(NAMES)),
         "state": st.sampled_from(["Running", "Sleeping", "Stopped"]),
         "labels": st.dictionaries(NAMES, NAMES),
-        "accessEntries": st.just([{"service": "ai-gateway"}]),
+        "accessEntries": st.just([{"service": "object-storage", "scope": {"prefixes": ["shared/a/*"]}}]),
     },
 )
 
@@ -195,7 +195,10 @@ def test_a_field_stated_with_its_default_is_the_same_as_one_left_out(spec: dict[
     stated["channelPolicy"] = DEFAULTS["channelPolicy"] | spec.get("channelPolicy", {})
     stated["mcpServers"] = [{"name": name, "url": "", "transport": "http"} for name in spec.get("mcpServers", [])]
     stated["expose"] = [entry | {"protocol": "http"} for entry in spec.get("expose", [])]
-    stated["accessEntries"] = [entry | {"permissions": [], "scope": {}} for entry in spec.get("accessEntries", [])]
+    stated["accessEntries"] = [
+        entry | {"permissions": ["list", "read"], "scope": {"bucket": "", "bucketRef": "", "prefixes": ["shared/a"]}}
+        for entry in spec.get("accessEntries", [])
+    ]
 
     assert declared(spec) == declared(stated, labels={}, annotations={})
 

@@ -11,12 +11,13 @@ from pydantic import SecretStr
 
 from appservice.config import Settings, StorageSettings
 from appservice.errors import Invalid
+from appservice.resources.access import Permission
 from appservice.storage import seaweed
 from appservice.storage.access import own_name, policy, same, user_name
 from appservice.storage.connect import connect
 from appservice.storage.iam import IamUsers
 from appservice.storage.minio_admin import MinioUsers
-from appservice.storage.protocol import Access, AccessKey
+from appservice.storage.protocol import Access, AccessKey, Grant
 
 ACCESS = Access(write=("teams/alpha/", "agents/alice/"), read=("shared/knowledge/",))
 PORTS = seaweed.Ports(s3=8333, master=9333, volume=8080, filer=8888)
@@ -50,12 +51,45 @@ def test_what_may_be_written_is_not_named_twice_when_it_may_be_read() -> None:
     assert policy("b", Access(write=("a/",), read=("a/",))) == policy("b", Access(write=("a/",)))
 
 
+def granted(prefix: str, *permissions: Permission) -> Grant:
+    return Grant(prefix=prefix, permissions=frozenset(permissions))
+
+
+def test_what_is_granted_is_allowed_by_permission() -> None:
+    grants = (granted("a/", "list"), granted("b/", "write"), granted("c/", "delete", "read"), granted("d/", "write"))
+    listing, *rest = policy("b", Access(write=(), grants=grants))["Statement"]
+
+    assert listing["Condition"] == {"StringLike": {"s3:prefix": ["a/*"]}}
+    assert [(each["Action"], each["Resource"]) for each in rest] == [
+        (["s3:AbortMultipartUpload", "s3:PutObject"], ["arn:aws:s3:::b/b/*", "arn:aws:s3:::b/d/*"]),
+        (["s3:DeleteObject", "s3:GetObject"], ["arn:aws:s3:::b/c/*"]),
+    ]
+
+
+def test_a_grant_of_what_is_allowed_anyway_changes_nothing() -> None:
+    grants = (granted("agents/alice/", "read", "delete"), granted("shared/knowledge/", "list"))
+
+    assert policy("b", Access(write=ACCESS.write, read=ACCESS.read, grants=grants)) == policy("b", ACCESS)
+
+
+def test_grants_of_one_prefix_add_up() -> None:
+    two = (granted("a/", "read"), granted("a/", "write"))
+
+    assert policy("b", Access(write=(), grants=two)) == policy(
+        "b", Access(write=(), grants=(granted("a/", "read", "write"),))
+    )
+
+
 @pytest.mark.parametrize(
     "prefix",
     ["", "/", "agents/alice", "/agents/alice/", "agents/*/", "agents/?/", "${aws:username}/", "a/../b/", "../", "a\n/"],
 )
 def test_a_prefix_that_would_open_more_than_it_says_is_refused(prefix: str) -> None:
-    for access in (Access(write=(prefix,)), Access(write=(), read=(prefix,))):
+    for access in (
+        Access(write=(prefix,)),
+        Access(write=(), read=(prefix,)),
+        Access(write=(), grants=(granted(prefix, "list"),)),
+    ):
         with pytest.raises(Invalid, match="prefix"):
             policy("b", access)
 

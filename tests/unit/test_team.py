@@ -3,10 +3,11 @@
 import pytest
 
 from appservice.errors import Invalid
+from appservice.resources.access import AccessEntry, Scope
 from appservice.resources.kind import Spec
 from appservice.resources.registry import canonical, parse
 from appservice.resources.team import KIND, PENDING, Leader, Member, TeamSpec, TeamWorker, members
-from appservice.resources.worker import AccessEntry, ChannelPolicy, ExposedPort, McpServer, WorkerSpec
+from appservice.resources.worker import ChannelPolicy, ExposedPort, McpServer, WorkerSpec
 
 HEAD = "apiVersion: hiclaw.io/v1beta1\nkind: Team\nmetadata:\n  name: dev\nspec:\n"
 LEADER = "  leader:\n    name: lena\n    model: m\n"
@@ -177,7 +178,7 @@ def test_the_members_are_the_leader_and_then_the_workers() -> None:
 
 def test_a_member_is_what_a_worker_with_the_same_fields_is() -> None:
     lines = "      soul: be brief\n      mcpServers: [github]\n      expose: [{port: 80}]\n      state: Sleeping\n"
-    lines += "      skills: [notes]\n      accessEntries: [{service: ai-gateway, scope: {a: [1]}}]\n"
+    lines += "      skills: [notes]\n      accessEntries: [{service: object-storage, scope: {prefixes: [a]}}]\n"
     found = spec(workers=BEN + lines)
 
     _, ben = members("dev", found)
@@ -189,7 +190,7 @@ def test_a_member_is_what_a_worker_with_the_same_fields_is() -> None:
         expose=(ExposedPort(port=80),),
         state="Sleeping",
         skills=("notes",),
-        accessEntries=(AccessEntry(service="ai-gateway", scope={"a": [1]}),),
+        accessEntries=(AccessEntry(service="object-storage", scope=Scope(prefixes=("a/",))),),
     )
 
 

@@ -99,8 +99,6 @@ def test_every_documented_form_of_a_package_is_accepted(package: str) -> None:
         ("  labels: {a: 'b c'}\n", 'The value of label "a" is not allowed.'),
         ("  labels: {opsroom.io/team: a}\n", 'The label "opsroom.io/team" is set by Opsroom.'),
         ("  labels: {org.opsroom.agent: a}\n", 'The label "org.opsroom.agent" is set by Opsroom.'),
-        ("  accessEntries: [{service: s3}]\n", "Use one of object-storage, ai-gateway."),
-        ("  accessEntries: [{service: ai-gateway, permissions: [reed]}]\n", "Did you mean `read`?"),
         (f"  skills: [{', '.join(f's{i}' for i in range(65))}]\n", "has more than 64 entries"),
         (f"  soul: {'x' * 100_001}\n", "has 100001 characters; at most 100000 are allowed."),
     ],
@@ -137,7 +135,7 @@ def test_a_misspelt_required_field_is_one_problem() -> None:
         ("  runtime: openclaw\n", ("runtime",)),
         ("  mcpServers: [a]\n  package: a.zip\n", ("mcpServers", "package")),
         ("  expose: [{port: 1}]\n  channelPolicy: {dmDenyExtra: [a]}\n", ("expose",)),
-        ("  accessEntries: [{service: ai-gateway}]\n", ("accessEntries",)),
+        ("  labels: {a: b}\n  accessEntries: [{service: object-storage, scope: {prefixes: [a]}}]\n", ()),
     ],
 )
 def test_fields_that_are_kept_but_take_no_effect_are_named(lines: str, fields: tuple[str, ...]) -> None:
