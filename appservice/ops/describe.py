@@ -24,7 +24,7 @@ class Tries:
 async def describe(store: Database, stored: Stored, tries: Tries, *, now: float) -> str:
     found = await status.get(store, stored.key)
     parts = [
-        _head(stored, found, now),
+        head(stored, found, now),
         _tries(tries),
         _conditions(found, now),
         await _turns(store, stored.name, now),
@@ -34,7 +34,7 @@ async def describe(store: Database, stored: Stored, tries: Tries, *, now: float)
     return "\n\n".join(part for part in parts if part)
 
 
-def _head(stored: Stored, found: Status, now: float) -> str:
+def head(stored: Stored, found: Status, now: float) -> str:
     spec, seen = stored.document["spec"], found.facts
     facts = {
         "State": render.state(stored, found),

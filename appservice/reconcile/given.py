@@ -1,4 +1,5 @@
-"""What an agent is given: its sandbox with its labels, its access to files. Pure."""
+"""What an agent is given: its sandbox with its labels, its access to files, its workspace. Pure, but for the skills,
+which are files that ship with Opsroom."""
 
 from collections.abc import Iterator, Mapping
 
@@ -6,13 +7,15 @@ from appservice.backends.door import door
 from appservice.backends.protocol import Limits, Sandbox
 from appservice.config import Settings
 from appservice.errors import Invalid
-from appservice.policy.roster import Agent, Role
+from appservice.policy.roster import Agent, Role, Roster
 from appservice.resources.access import ALL_AGENTS, NAMESPACE, AccessEntry, expanded
 from appservice.resources.metadata import is_ours
 from appservice.resources.worker import WorkerSpec
 from appservice.storage.protocol import Access, Grant
 from appservice.store.objects import Stored
+from appservice.workspace import files, skills
 from appservice.workspace.names import SHARED, prefix, team_prefix
+from appservice.workspace.surroundings import surroundings
 
 TEAM_LABEL = "opsroom.io/team"
 ROLE_LABEL = "opsroom.io/role"
@@ -63,3 +66,19 @@ def _grants(entry: AccessEntry, agent: Agent) -> Iterator[Grant]:
             what = f"{declared!r} means all of `{ALL_AGENTS}` for {agent.name}, which no agent may write or delete."
             raise Invalid(what, fix="Name other folders in its `accessEntries`.")
         yield Grant(prefix=meant, permissions=permissions)
+
+
+def workspace(name: str, spec: WorkerSpec, roster: Roster) -> dict[str, bytes]:
+    """Its managed files, by path. Raises Invalid for a skill that does not exist."""
+    return files.workspace(
+        name=name,
+        display_name=name,
+        model=spec.model,
+        identity=spec.identity,
+        soul=spec.soul,
+        agents=spec.agents,
+        skills=skills.chosen(spec.skills),
+        user_id=roster.names.user(name),
+        room=name,
+        around=surroundings(roster, roster.agents[name]),
+    )

@@ -45,7 +45,7 @@ class HumanReconciler:
             phase="Active" if not errors else "Failed",
             observed_generation=stored.generation,
             facts={"matrixUserID": user, "rooms": sorted(joined)},
-        ).with_conditions((account, rooms[0], _references(roster, human), effective(stored)), now=time())
+        ).with_conditions((account, rooms[0], references(roster, human), effective(stored)), now=time())
         await save(self._w.store, self._w.changes, key, old, fresh)
         if errors:
             raise errors[0]
@@ -76,7 +76,7 @@ class HumanReconciler:
         return Done("InLine", f"{len(joined)} room{'s' * (len(joined) != 1)}")
 
 
-def _references(roster: Roster, human: Human) -> Condition:
+def references(roster: Roster, human: Human) -> Condition:
     """What it names and nobody declares, or what its level gives no access to: it counts once that changes."""
     missing = [f"team {name}" for name in human.teams if name not in roster.teams]
     missing += [f"worker {name}" for name in human.workers if name not in roster.agents]

@@ -1,7 +1,7 @@
 """The gateway's state, computed whole from the store; many askers, one write at a time."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from time import time
 
@@ -9,6 +9,7 @@ from appservice.errors import NotFound
 from appservice.gateway.protocol import Consumer, Gateway, GatewayState, Provider
 from appservice.store import consumers, objects
 from appservice.store.database import Database
+from appservice.store.objects import Stored
 
 
 class GatewayKeeper:
@@ -42,19 +43,27 @@ class GatewayKeeper:
             return written
 
     async def state(self) -> GatewayState:
-        """Consumers, routes and revoked tokens as declared. A model that no provider serves is nobody's: its worker's
-        own pass says so."""
-        found, routes = [], {}
-        for stored in await objects.every(self._store, "Worker"):
-            if stored.deleting:
-                continue
-            model = str(stored.document["spec"]["model"])
-            with suppress(NotFound):
-                routes[model] = self._route(model)
-            found.append(Consumer(name=stored.name, models=frozenset({model} & routes.keys())))
+        """Consumers, routes and revoked tokens as declared."""
+        found, routes = routed(await objects.every(self._store, "Worker"), self._route)
         return GatewayState(
-            consumers=tuple(found),
+            consumers=found,
             providers=self._providers,
-            routes=tuple(sorted(routes.items())),
+            routes=routes,
             revoked=await consumers.revoked(self._store, now=int(time())),
         )
+
+
+def routed(
+    workers: Iterable[Stored], route: Callable[[str], str]
+) -> tuple[tuple[Consumer, ...], tuple[tuple[str, str], ...]]:
+    """Who may use which model, and where each is had. A model that no provider serves is nobody's: its worker's own
+    pass says so."""
+    found, routes = [], {}
+    for stored in workers:
+        if stored.deleting:
+            continue
+        model = str(stored.document["spec"]["model"])
+        with suppress(NotFound):
+            routes[model] = route(model)
+        found.append(Consumer(name=stored.name, models=frozenset({model} & routes.keys())))
+    return tuple(found), tuple(sorted(routes.items()))

@@ -36,9 +36,8 @@ from appservice.store.changes import Key
 from appservice.store.database import Connection
 from appservice.store.objects import Stored
 from appservice.store.status import Condition, Status
-from appservice.workspace import files, publish, skills
+from appservice.workspace import publish
 from appservice.workspace.names import CARD, prefix
-from appservice.workspace.surroundings import surroundings
 
 log = structlog.get_logger()
 
@@ -125,8 +124,10 @@ class WorkerReconciler:
         return Done("Registered", user)
 
     async def _ensure_room(self, name: str, facts: dict[str, Any]) -> Done:
-        facts["roomID"] = await self._w.rooms.bring(await self._own_room(name))
-        return Done("Joined", facts["roomID"])
+        alias = await self._own_room(name)
+        facts["roomID"] = await self._w.rooms.bring(alias)
+        equals = self._w.rooms.equals(alias)
+        return Done("OthersKeepPower", equals) if equals else Done("Joined", facts["roomID"])
 
     async def _ensure_storage(self, name: str, spec: WorkerSpec, agent: Agent) -> Done:
         await self._w.objects.ensure_bucket()
@@ -135,20 +136,7 @@ class WorkerReconciler:
 
     async def _ensure_workspace(self, stored: Stored, spec: WorkerSpec, facts: dict[str, Any]) -> Done:
         await self._w.objects.ensure_bucket()
-        chosen = skills.chosen(spec.skills)
-        roster = await self._w.declared.roster()
-        wanted_files = files.workspace(
-            name=stored.name,
-            display_name=stored.name,
-            model=spec.model,
-            identity=spec.identity,
-            soul=spec.soul,
-            agents=spec.agents,
-            skills=chosen,
-            user_id=self._user(stored.name),
-            room=stored.name,
-            around=surroundings(roster, roster.agents[stored.name]),
-        )
+        wanted_files = given.workspace(stored.name, spec, await self._w.declared.roster())
         await publish.publish(self._w.objects, prefix(stored.name), wanted_files)
         facts["workspace"] = json.loads(wanted_files[CARD])["revision"]
         return Done("Published", f"{len(wanted_files)} files")

@@ -49,7 +49,12 @@ class HumanSpec(Spec):
 
 PENDING: Final = {"email": "No mail is sent yet."}
 
-EFFECTS: Final = {"permissionLevel": "at once", "accessibleTeams": "at once", "accessibleWorkers": "at once"}
+EFFECTS: Final = {
+    "displayName": "in what Opsroom says of them; an account that is there keeps its own",
+    "permissionLevel": "at once",
+    "accessibleTeams": "at once",
+    "accessibleWorkers": "at once",
+}
 
 _EXAMPLE = """\
 apiVersion: hiclaw.io/v1beta1
