@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from appservice.errors import Invalid, Problem
 
 SETTINGS_FILE = "opsroom.yaml"
+_NO_SETTINGS = ("OPSROOM_DATA_DIR", "OPSROOM_SERVER", "OPSROOM_TOKEN_FILE")  # the command line's own
 _LONGEST_SOCKET_DIR = 60  # a unix socket's path has at most 107 bytes; agents' names take up to 63 of them hashed to 12
 
 
@@ -237,7 +238,7 @@ def _environment() -> dict[str, Any]:
     """`OPSROOM_A__B=x` as {'a': {'b': 'x'}}; values that look like YAML lists or maps are read as such."""
     found: dict[str, Any] = {}
     for name, value in os.environ.items():
-        if not name.startswith("OPSROOM_") or name == "OPSROOM_DATA_DIR":
+        if not name.startswith("OPSROOM_") or name in _NO_SETTINGS:
             continue
         level = found
         *parents, last = name.removeprefix("OPSROOM_").lower().split("__")

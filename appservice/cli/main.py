@@ -1,4 +1,4 @@
-"""The command table of `opsroom`, and what each exit code means.
+"""The command table of `opsroom`, and what each exit code means. What can be typed into the ops room can be typed here.
 
 0 done; 1 failed; 2 wrong usage or invalid input; 3 refused; 5 nothing answers; 130 interrupted.
 """
@@ -12,6 +12,8 @@ from pathlib import Path
 import appservice
 from appservice.cli import console
 from appservice.errors import Denied, Invalid, OpsroomError, Unavailable
+from appservice.ops import shell
+from appservice.ops.commands import Command
 
 _EXIT_CODES: tuple[tuple[type[OpsroomError], int], ...] = ((Invalid, 2), (Denied, 3), (Unavailable, 5))
 _INTERRUPTED = 130
@@ -71,6 +73,10 @@ def _parser() -> argparse.ArgumentParser:
         "--if-missing", action="store_true", help="only when none is there that was built of what is installed now"
     )
     image.add_argument("--base", metavar="IMAGE", help="any Debian with Python; default: one that can be had here")
+    for command in shell.COMMANDS.values():
+        _add_command(verbs, command)
+    completion = _verb(verbs, "completion", _completion, "print what makes a shell complete these commands")
+    completion.add_argument("shell", choices=["bash", "zsh", "fish"])
     schema = _verb(verbs, "schema", _schema, "print the JSON Schema of the YAML, for editors")
     schema.add_argument("kind", nargs="?", default="", metavar="KIND", help="of one kind; default: of all")
     schema.add_argument("--pending", action="store_true", help="list the fields that do not take effect yet instead")
@@ -86,9 +92,11 @@ def _verb(
     run: Callable[[argparse.Namespace], int],
     text: str,
     epilog: str = "",
+    aliases: Sequence[str] = (),
 ) -> argparse.ArgumentParser:
     verb = verbs.add_parser(
         name,
+        aliases=aliases,
         help=text,
         description=f"{text[0].upper()}{text[1:]}.",
         epilog=epilog,
@@ -99,7 +107,30 @@ def _verb(
     return verb
 
 
-def _add_data_dir(verb: argparse.ArgumentParser) -> None:
+def _add_command(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]", command: Command) -> None:
+    """A command of the room."""
+
+    def obey(options: argparse.Namespace) -> int:
+        from appservice.cli import remote
+
+        return remote.run(command.name, remote.client_for(options, data_dir(options.data_dir)), options)
+
+    examples = "\n".join(["examples:", *(f"  {example}" for example in command.examples)])
+    verb = _verb(verbs, command.name, obey, command.summary, epilog=examples, aliases=command.aliases)
+    for argument in command.arguments:
+        verb.add_argument(*argument.names, **argument.options)
+    where = verb.add_argument_group("which Opsroom")
+    _add_data_dir(where)
+    where.add_argument("--server", default="", metavar="URL", help="one elsewhere; default: OPSROOM_SERVER")
+    where.add_argument(
+        "--token-file",
+        type=Path,
+        metavar="FILE",
+        help="file with an access token of your Matrix account; default: OPSROOM_TOKEN_FILE",
+    )
+
+
+def _add_data_dir(verb: argparse._ActionsContainer) -> None:
     verb.add_argument(
         "--data-dir",
         type=Path,
@@ -193,6 +224,13 @@ def _image(options: argparse.Namespace) -> int:
     from appservice.cli.image import build
 
     return build(data_dir(options.data_dir), base=options.base, if_missing=options.if_missing)
+
+
+def _completion(options: argparse.Namespace) -> int:
+    from appservice.cli.completion import completion
+
+    console.answer(completion(_parser(), options.shell))
+    return 0
 
 
 def _schema(options: argparse.Namespace) -> int:
