@@ -30,6 +30,7 @@ from appservice.gateway import providers
 from appservice.gateway.envoy import EnvoyGateway
 from appservice.gateway.layout import EnvoyFixed
 from appservice.homeserver import accounts, content, registration
+from appservice.homeserver.arrivals import since_arrival
 from appservice.homeserver.client import Homeserver
 from appservice.homeserver.dispatch import Dispatcher
 from appservice.homeserver.gaps import Gaps
@@ -47,6 +48,7 @@ from appservice.ops.verbs import Verbs
 from appservice.plane import Plane
 from appservice.policy.roster import Names
 from appservice.reconcile.accounts import Accounts
+from appservice.reconcile.adoption import Adoption
 from appservice.reconcile.desk import Desk
 from appservice.reconcile.engine import Engine
 from appservice.reconcile.identity import Identities
@@ -220,6 +222,7 @@ async def _compose(settings: Settings, store: Database, stack: AsyncExitStack) -
         tries=lambda key: Tries(failed=engine.attempts(key), next_s=engine.due_in(key)),
         confirm=lambda event, question: ops.confirm(event, question),
         resolve=homeserver.resolve,
+        adoption=Adoption(homeserver, store, declared, room_keeper, engine.refresh),
     )
     ops = OpsRoom(
         store=store,
@@ -270,7 +273,7 @@ async def _compose(settings: Settings, store: Database, stack: AsyncExitStack) -
         operators=operators,
         sender=sender,
         dispatcher=dispatcher,
-        gaps=Gaps(store, homeserver, dispatcher.receive),
+        gaps=Gaps(store, homeserver, lambda batch: dispatcher.receive(since_arrival(batch, settings.bot_id))),
         runner=runner,
         engine=engine,
         ops=ops,

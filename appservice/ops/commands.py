@@ -217,6 +217,20 @@ _ALL = (
         group="change",
     ),
     Command(
+        name="adopt",
+        summary="go on in a room that HiClaw, or somebody else, made: what was said there stays",
+        detail="First, in that room: `/invite` the bot and give it power 100 with `/op`. Without an alias it is the one"
+        " that HiClaw gives to the room of that object. The room of Opsroom until then is closed and points there."
+        " `--leader-dm`: the room of a team's leader alone.",
+        examples=("!adopt worker/alice", "!adopt team/dev #old-dev-room", "!adopt team/dev --leader-dm"),
+        arguments=(
+            _object(),
+            Argument(("alias",), {"metavar": "#ALIAS", "nargs": "?", "default": ""}),
+            Argument(("--leader-dm",), {"action": "store_true"}),
+        ),
+        group="change",
+    ),
+    Command(
         name="doctor",
         summary="check every component, and say how to mend what fails",
         examples=("!doctor",),

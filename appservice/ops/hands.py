@@ -11,6 +11,7 @@ from appservice.homeserver.events import Event
 from appservice.ops.describe import Tries
 from appservice.policy.roster import Names
 from appservice.policy.triggers import Decision
+from appservice.reconcile.adoption import Adoption
 from appservice.reconcile.desk import Desk
 from appservice.resources import registry
 from appservice.resources.document import Document
@@ -51,6 +52,7 @@ class Hands:
     tries: Callable[[Key], Tries]
     confirm: Callable[[Event, str], Awaitable[None]]
     resolve: Callable[[str], Awaitable[str | None]]
+    adoption: Adoption
 
     async def find(self, text: str, name: str = "") -> Stored:
         """The object that `worker/alice`, `worker alice` or `alice` means. Raises NotFound with the nearest name."""

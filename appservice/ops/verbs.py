@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from appservice.homeserver.events import Event
 from appservice.ops import grammar
+from appservice.ops.adopting import Adopting
 from appservice.ops.answer import Answer
 from appservice.ops.changing import Changing
 from appservice.ops.grammar import Request
@@ -44,6 +45,7 @@ class Verbs:
             "resume": change.resume,
             "stop": change.stop,
             "delete": change.delete,
+            "adopt": Adopting(hands).adopt,
         }
 
     async def run(self, text: str, event: Event, progress: Progress) -> Answer:

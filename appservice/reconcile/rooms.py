@@ -3,6 +3,7 @@
 import asyncio
 from collections import defaultdict
 from collections.abc import Iterable
+from functools import partial
 
 import structlog
 
@@ -14,7 +15,7 @@ from appservice.rooms.desired import DesiredRoom
 from appservice.rooms.live import Around
 from appservice.store import rooms
 from appservice.store.changes import Key
-from appservice.store.database import Database
+from appservice.store.database import Connection, Database
 from appservice.store.rooms import Room
 
 KIND = "Room"
@@ -32,6 +33,7 @@ class RoomKeeper:
         self._identities = identities
         self._locks: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._in_line: dict[str, tuple[DesiredRoom, str]] = {}
+        self._equals: dict[str, frozenset[str]] = {}
         self._accounts: set[str] = set()
 
     # -- doors --------------------------------------------------------------------------------------------------
@@ -54,6 +56,43 @@ class RoomKeeper:
             if known is not None and known[0] == wanted:
                 return known[1]
             return await self._mend(wanted)
+
+    async def adopt(self, room: DesiredRoom, room_id: str, *, old: str) -> None:
+        """From now on a declared room is one that somebody else made; the one before points there. `old`: the alias it
+        was found by. It can be repeated, whatever ended it. Raises OpsroomError."""
+        async with self._locks[room.alias]:
+            earlier = [each for each in await self.ids(room.alias) if each != room_id]
+
+            async def unit(db: Connection) -> None:
+                await rooms.remove(db, room_id)  # as what the bot had been asked into
+                await rooms.put(db, _row(room, room_id))
+
+            await self._store.write(unit)
+            try:
+                await live.adopt(self._homeserver, room_id, room.alias, old=old, earlier=earlier)
+                for each in earlier:
+                    await live.dissolve(self._homeserver, each, "", ours=self._declared.names.is_ours)
+                    await self._store.write(partial(_remove, each))
+            except Exception as error:
+                raise readable(error, f"adopt the room {old}") from error
+            await self._mend(room)
+        log.info("room adopted", room=room.alias, room_id=room_id)
+
+    async def ids(self, alias: str) -> list[str]:
+        """Every room that is, or was, behind an alias of ours."""
+        known = [room.room_id for room in await rooms.every(self._store) if room.alias == alias]
+        now = await self._homeserver.resolve(f"#{alias}:{self._homeserver.server_name}")
+        return [*known, *([now] if now is not None and now not in known else [])]
+
+    def equals(self, alias: str) -> str:
+        """A sentence on those in a room who stand as high as the bot and should not; '' when there are none."""
+        if not (high := sorted(self._equals.get(alias, ()))):
+            return ""
+        return (
+            f"{' and '.join(high)} stand{'s' * (len(high) == 1)} as high in this room as {self._homeserver.bot}, so"
+            " Opsroom can neither lower nor remove them. Only they can give up their power: in Element with"
+            f" `/deop {high[0]}`."
+        )
 
     async def everything(self) -> Iterable[Key]:
         """All rooms that are declared, and those of ours that nobody declares any more."""
@@ -83,6 +122,7 @@ class RoomKeeper:
     async def _mend(self, room: DesiredRoom) -> str:
         self._in_line.pop(room.alias, None)
         absent: set[str] = set()
+        equals: set[str] = set()
 
         async def around() -> Around:
             found = await self._around(room)
@@ -91,13 +131,14 @@ class RoomKeeper:
 
         try:
             known = [known.room_id for known in await rooms.every(self._store) if known.alias == room.alias]
-            room_id, sent = await live.ensure(self._homeserver, room, around, known=known)
+            room_id, sent = await live.ensure(self._homeserver, room, around, known=known, equals=equals)
         except Exception as error:
             raise readable(error, f"make the room {room.name}") from error
-        made = Room(room_id=room_id, purpose=room.purpose, owner=room.owner, alias=room.alias)
+        made = _row(room, room_id)
         if await rooms.get(self._store, room_id) != made:
             await self._store.write(lambda db: rooms.put(db, made))
-        if not absent:  # else whoever makes the account asks again
+        self._equals[room.alias] = frozenset(equals)
+        if not absent and not equals:  # else whoever makes the account asks again; and those may step back
             self._in_line[room.alias] = (room, room_id)
         if sent:
             log.info("room mended", room=room.alias)
@@ -134,6 +175,7 @@ class RoomKeeper:
 
     async def _end(self, alias: str) -> None:
         self._in_line.pop(alias, None)
+        self._equals.pop(alias, None)
         for room in await rooms.every(self._store):
             if room.alias != alias:
                 continue
@@ -141,6 +183,13 @@ class RoomKeeper:
                 await live.dissolve(self._homeserver, room.room_id, alias, ours=self._declared.names.is_ours)
             except Exception as error:
                 raise readable(error, f"end the room {alias}") from error
-            room_id = room.room_id
-            await self._store.write(lambda db, room_id=room_id: rooms.remove(db, room_id))  # type: ignore[misc]
+            await self._store.write(partial(_remove, room.room_id))
             log.info("room ended", room=alias)
+
+
+def _row(room: DesiredRoom, room_id: str) -> Room:
+    return Room(room_id=room_id, purpose=room.purpose, owner=room.owner, alias=room.alias)
+
+
+async def _remove(room_id: str, db: Connection) -> None:
+    await rooms.remove(db, room_id)

@@ -72,7 +72,8 @@ class TeamReconciler:
 
     async def _room(self, facts: dict[str, Any], fact: str, alias: str) -> Done:
         facts[fact] = await self._w.rooms.bring(alias)
-        return Done("InLine", facts[fact])
+        equals = self._w.rooms.equals(alias)
+        return Done("OthersKeepPower", equals) if equals else Done("InLine", facts[fact])
 
     async def _tear_down(self, stored: Stored) -> None:
         """Its agents go first, each by its own pass; then its rooms. Its files stay: they are people's work."""

@@ -1,10 +1,11 @@
 """Make a room be as desired: read its state once, send only the difference. A second pass sends nothing."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, MutableSet, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from appservice.rooms import desired
+from appservice.errors import Denied
+from appservice.rooms import desired, standing
 from appservice.rooms.desired import DesiredRoom
 
 _HERE = ("join", "invite")
@@ -46,17 +47,24 @@ class Around:
 
 
 async def ensure(
-    calls: RoomCalls, room: DesiredRoom, around: Callable[[], Awaitable[Around]], *, known: Sequence[str] = ()
+    calls: RoomCalls,
+    room: DesiredRoom,
+    around: Callable[[], Awaitable[Around]],
+    *,
+    known: Sequence[str] = (),
+    equals: MutableSet[str] | None = None,
 ) -> tuple[str, bool]:
-    """Make the room; (its id, whether anything was sent). `known`: ids it had under its alias before."""
+    """Make the room; (its id, whether anything was sent). `known`: ids it had under its alias before. `equals` is
+    filled with those who stand as high as the bot and should not. Raises Denied where the bot lost its power."""
     alias = f"#{room.alias}:{calls.server_name}"
     room_id = await calls.resolve(alias)
     state = await calls.state(room_id) if room_id is not None else []
     for lost in known if room_id is None else ():
         state = await calls.state(lost)
-        if _membership(state, calls.bot) == "join":
+        if _membership(state, calls.bot) == "join" and not is_closed(state):
             await calls.put_alias(alias, lost)
             room_id = lost
+            break
     if room_id is not None and _membership(state, calls.bot) != "join":  # half made when the homeserver died
         await calls.drop_alias(alias)
         room_id = None
@@ -65,9 +73,11 @@ async def ensure(
     if room_id is None:
         room_id = await _create(calls, room, found)
         state = await calls.state(room_id)
+    if equals is not None:
+        equals |= standing.read(state).equals(calls.bot, room.powers)
     sent |= await _heal_state(calls, room_id, room, state, found)
     sent |= await _heal_members(calls, room_id, room, state, found)
-    sent |= await _link(calls, room_id, found)
+    sent |= await _link(calls, room_id, state, found)
     return room_id, sent
 
 
@@ -90,19 +100,50 @@ def is_complete(room: DesiredRoom, state: Sequence[Mapping[str, Any]]) -> bool:
     return all(_membership(state, member) for member in room.members)
 
 
+async def adopt(calls: RoomCalls, room_id: str, alias: str, *, old: str, earlier: Sequence[str]) -> None:
+    """Give an alias of ours to a room that somebody else made, and have the earlier ones point there. In this order,
+    so that a pass after a crash in between finds the one or the other under the alias, and never makes a third."""
+    for each in earlier:
+        state = await calls.state(each)
+        if _membership(state, calls.bot) == "join":
+            await _close(calls, each, state, f"{_name(state) or alias} goes on in another room.", room_id)
+    ours = f"#{alias}:{calls.server_name}"
+    if (now := await calls.resolve(ours)) != room_id:
+        if now is not None:
+            await calls.drop_alias(ours)
+        await calls.put_alias(ours, room_id)
+    shown = await calls.state_event(room_id, "m.room.canonical_alias") or {}
+    if shown.get("alias") != ours:
+        others = [other for other in (old, shown.get("alias"), *shown.get("alt_aliases", ())) if other]
+        alive = [other for other in dict.fromkeys(others) if other != ours and await calls.resolve(other) == room_id]
+        await calls.put_state(room_id, "m.room.canonical_alias", {"alias": ours, "alt_aliases": alive})
+
+
+def check_power(calls: RoomCalls, state: Sequence[Mapping[str, Any]], called: str) -> None:
+    """Raises Denied when the bot cannot keep a room in line."""
+    found = standing.read(state)
+    if (power := found.power(calls.bot)) < found.needed:
+        raise Denied(
+            f"{calls.bot} has power {power:.0f} in {called}, and needs {found.needed:.0f}.",
+            fix=f"In Element, type `/op {calls.bot} {found.needed:.0f}` in that room.",
+        )
+
+
+def is_closed(state: Sequence[Mapping[str, Any]]) -> bool:
+    return any(event["type"] == "m.room.tombstone" for event in state)
+
+
 async def dissolve(calls: RoomCalls, room_id: str, alias: str, *, ours: Callable[[str], bool]) -> None:
     """End a room whose owner is gone: alias and space link dropped, a tombstone, ours leave. What was said stays
     readable for the people in it."""
     state = await calls.state(room_id)
     if _membership(state, calls.bot) != "join":
         return
-    now = {event["type"]: event["content"] for event in state if event.get("state_key") == ""}
     for parent in (event["state_key"] for event in state if event["type"] == "m.space.parent"):
-        if await calls.state_event(parent, "m.space.child", room_id):
+        space = await calls.state(parent)
+        if _membership(space, calls.bot) == "join" and _hangs(space, room_id):  # else the space has ended, too
             await calls.put_state(parent, "m.space.child", {}, room_id)
-    if "m.room.tombstone" not in now:
-        name = now.get("m.room.name", {}).get("name") or alias
-        await calls.put_state(room_id, "m.room.tombstone", {"body": f"{name} was deleted.", "replacement_room": ""})
+    await _close(calls, room_id, state, f"{_name(state) or alias} was deleted.", "")
     for member, membership in _memberships(state).items():
         if ours(member) and member != calls.bot and membership in _HERE:
             await calls.leave(room_id, user=member)
@@ -111,16 +152,29 @@ async def dissolve(calls: RoomCalls, room_id: str, alias: str, *, ours: Callable
     await calls.leave(room_id, user=calls.bot)
 
 
+async def _close(
+    calls: RoomCalls, room_id: str, state: Sequence[Mapping[str, Any]], body: str, replacement: str
+) -> None:
+    if not is_closed(state):
+        await calls.put_state(room_id, "m.room.tombstone", {"body": body, "replacement_room": replacement})
+
+
+def _name(state: Sequence[Mapping[str, Any]]) -> str:
+    return next((str(event["content"].get("name") or "") for event in state if event["type"] == "m.room.name"), "")
+
+
 def differences(
-    room: DesiredRoom, state: Sequence[Mapping[str, Any]], *, open_to: str = ""
+    room: DesiredRoom, state: Sequence[Mapping[str, Any]], *, open_to: str = "", bot: str = ""
 ) -> list[tuple[str, dict[str, Any]]]:
-    """State events to send, of those that have the empty state key."""
+    """State events to send, of those that have the empty state key. `bot`: who sends them; '' for the creator of a
+    room as we make it."""
     now = {event["type"]: event["content"] for event in state if event.get("state_key") == ""}
+    found, levels = standing.read(state), desired.power_levels(room)
     wanted: list[tuple[str, dict[str, Any]]] = [
         ("m.room.name", {"name": room.name}),
         ("m.room.topic", {"topic": room.topic}),
-        ("m.room.power_levels", desired.power_levels(room)),
-        ("m.room.join_rules", desired.join_rules(open_to)),
+        ("m.room.power_levels", found.within(levels, bot) if bot else levels),
+        ("m.room.join_rules", desired.join_rules(open_to if found.restricted or not bot else "")),
         ("m.room.history_visibility", desired.HISTORY),
     ]
     return [(kind, content) for kind, content in wanted if not _covers(now.get(kind, {}), content)]
@@ -131,6 +185,11 @@ def strangers(room: DesiredRoom, state: Sequence[Mapping[str, Any]], *, bot: str
     welcome = room.members | room.guests | {bot}
     here = (user for user, membership in _memberships(state).items() if membership in (*_HERE, "knock"))
     return sorted(user for user in here if user not in welcome)
+
+
+def _hangs(space: Sequence[Mapping[str, Any]], room_id: str) -> bool:
+    children = (event for event in space if event["type"] == "m.space.child" and event["state_key"] == room_id)
+    return any(event["content"].get("via") for event in children)
 
 
 def _memberships(state: Sequence[Mapping[str, Any]]) -> dict[str, str]:
@@ -156,7 +215,9 @@ def _covers(now: Any, wanted: Any) -> bool:
 async def _heal_state(
     calls: RoomCalls, room_id: str, room: DesiredRoom, state: Sequence[Mapping[str, Any]], around: Around
 ) -> bool:
-    todo = differences(room, state, open_to=around.open_to)
+    todo = differences(room, state, open_to=around.open_to, bot=calls.bot)
+    if todo:
+        check_power(calls, state, room.name)
     for kind, content in todo:
         await calls.put_state(room_id, kind, content)
     return bool(todo)
@@ -167,7 +228,8 @@ async def _heal_members(
 ) -> bool:
     memberships = _memberships(state)
     missing = [user for user in sorted(room.members - around.absent) if memberships.get(user) not in _HERE]
-    extra = strangers(room, state, bot=calls.bot)
+    found = standing.read(state)
+    extra = [user for user in strangers(room, state, bot=calls.bot) if found.power(user) < found.power(calls.bot)]
     for user in missing:
         await calls.invite(room_id, user)
     for user in sorted(around.ours):
@@ -181,12 +243,16 @@ async def _heal_members(
 REASON = "Who is in this room is declared. An operator can declare a Human that has access to it."
 
 
-async def _link(calls: RoomCalls, room_id: str, around: Around) -> bool:
+async def _link(calls: RoomCalls, room_id: str, state: Sequence[Mapping[str, Any]], around: Around) -> bool:
     if not around.parent:
         return False
     child = await calls.state_event(around.parent, "m.space.child", room_id)
-    link = desired.space_link(calls.server_name)
-    if child is not None and child.get("via") == link["via"]:
-        return False
-    await calls.put_state(around.parent, "m.space.child", link, room_id)
-    return True
+    link, sent = desired.space_link(calls.server_name), False
+    if child is None or child.get("via") != link["via"]:
+        await calls.put_state(around.parent, "m.space.child", link, room_id)
+        sent = True
+    parents = {event["state_key"] for event in state if event["type"] == "m.space.parent" and event["content"]}
+    if around.parent not in parents:  # one that somebody else made does not say where it belongs
+        await calls.put_state(room_id, "m.space.parent", link | {"canonical": True}, around.parent)
+        sent = True
+    return sent
