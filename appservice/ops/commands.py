@@ -153,7 +153,7 @@ _ALL = (
     ),
     Command(
         name="audit",
-        summary="what was not allowed lately, and by which rule",
+        summary="what was allowed lately and what was not, and by which rule",
         examples=("!audit", "!audit alice --last 50"),
         arguments=(
             Argument(("object",), {"metavar": "AGENT", "nargs": "?", "default": ""}),

@@ -151,7 +151,7 @@ def _column(column: str, stored: Stored, status: Status, *, now: float) -> str:
 
 def audit(found: Sequence[Entry], *, now: float) -> str:
     if not found:
-        return "Nothing was refused."
+        return "Nothing is written down yet."
     lines = [
         f"- {when(one.at, now)}: **{one.verdict.upper()}** {short(one.actor)} → {one.target}"
         f" ({one.action}, rule: {one.rule})"

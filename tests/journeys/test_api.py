@@ -9,6 +9,7 @@ import aiohttp
 import pytest
 
 from tests.support.api import Answered, Api, api
+from tests.support.provider import Say, ToolCall
 from tests.support.stack import Stack, worker_yaml
 
 YAML = {"Content-Type": "application/yaml"}
@@ -281,6 +282,18 @@ async def test_agents_are_woken_put_to_sleep_and_made_anew(stack: Stack, rest: A
     await rest.ask("POST", "workers/rest-states/sleep")
     await ready(rest, "workers/rest-states", lambda item: item["status"]["phase"] == "Sleeping")
     assert (await rest.ask("DELETE", "workers/rest-states", files="delete")).status == 202
+
+
+async def test_files_are_somebodys_work(stack: Stack, rest: Api) -> None:
+    room = await stack.worker("rest-files")
+    stack.provider.when("keep this", ToolCall("write_file", {"path": "notes.md", "content": "milk"}), Say("kept"))
+    await stack.op.answer_to(await stack.ask(room, "rest-files", "keep this"), "kept")
+
+    found = problem(await rest.ask("DELETE", "workers/rest-files"), 409, "1 file")
+    assert "files=keep" in found["problems"][0]["fix"]
+    assert "deletionTimestamp" not in (await rest.ask("GET", "workers/rest-files")).body["metadata"]
+    assert (await rest.ask("DELETE", "workers/rest-files", files="delete")).status == 202
+    await gone(rest, "workers/rest-files")
 
 
 async def test_several_documents_are_applied_together_or_not_at_all(rest: Api) -> None:

@@ -1,6 +1,7 @@
 """Parts of the documentation that are made from the code: `python -m tests.support.documentation` writes them again."""
 
 import argparse
+import re
 import typing
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,9 +10,13 @@ from typing import Any
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
+from appservice.api import problems
+from appservice.api.routing import Route
+from appservice.api.table import Table
 from appservice.cli.main import _parser
 from appservice.config import Settings
 from appservice.ops.commands import COMMANDS, Command
+from appservice.resources import registry
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -39,6 +44,38 @@ def shell_commands() -> dict[str, str]:
     return {choice.dest: str(choice.help) for choice in verbs._choices_actions}
 
 
+def shell_words() -> set[str]:
+    """Commands with their other names."""
+    [verbs] = [action for action in _parser()._actions if isinstance(action, argparse._SubParsersAction)]
+    return set(verbs.choices)
+
+
+def routes_table() -> str:
+    """What the REST API can do. What is the same for each kind is told once."""
+    world: Any = None  # nothing is called
+    kinds = [kind.plural for kind in registry.KINDS.values()]
+    told: dict[tuple[str, str], tuple[Route, list[str]]] = {}
+    for route in Table(world).routes():
+        plural = route.kind.plural if route.kind else ""
+        path = route.path.replace(f"/{plural}", "/KIND", 1) if plural else route.path
+        told.setdefault((route.method, path), (route, []))[1].append(plural)
+    lines = ["| | Route | What it does | Parameters |", "| --- | --- | --- | --- |"]
+    for (method, path), (route, plurals) in told.items():
+        only = "" if plurals in ([""], kinds) else f" ({', '.join(plurals)})"
+        summary = route.summary.replace(route.kind.plural, "objects") if route.kind else route.summary
+        summary = re.sub(rf"\b{route.kind.name}\b", "object", summary) if route.kind else summary
+        names = ", ".join(f"`{one.name}`" for one in route.parameters)
+        lines.append(f"| {method} | `{path}` | {summary.replace('a object', 'an object')}{only} | {names} |")
+    return "\n".join([*lines, "", f"`KIND` is one of {', '.join(f'`{kind}`' for kind in kinds)}."])
+
+
+def statuses_table() -> str:
+    lines = ["| Status | `type` | |", "| --- | --- | --- |"]
+    found = sorted({(status, kind.code) for kind, status in problems.STATUS.items()})
+    lines += [f"| {status} | `urn:opsroom:problem:{code}` | {problems.TITLES[code]} |" for status, code in found]
+    return "\n".join(lines)
+
+
 def shell_flags(verb: str) -> set[str]:
     [verbs] = [action for action in _parser()._actions if isinstance(action, argparse._SubParsersAction)]
     return {flag for action in verbs.choices[verb]._actions for flag in action.option_strings}
@@ -47,7 +84,9 @@ def shell_flags(verb: str) -> set[str]:
 PARTS = {
     ("docs/operating.md", "settings"): settings_table,
     ("docs/commands.md", "commands"): commands_table,
-    ("docs/commands.md", "shell"): shell_table,
+    ("docs/cli.md", "shell"): shell_table,
+    ("docs/api.md", "routes"): routes_table,
+    ("docs/api.md", "statuses"): statuses_table,
 }
 
 
