@@ -281,6 +281,8 @@ class Plane:
             "opsroom_reconcile_passes": self.engine.passes,
             "opsroom_reconcile_failures": self.engine.failures,
             "opsroom_reconcile_waiting": self.engine.waiting,
+            "opsroom_homeserver_reads": self.homeserver.reads,
+            "opsroom_homeserver_writes": self.homeserver.writes,
         }
 
 

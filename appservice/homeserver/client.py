@@ -73,6 +73,7 @@ class Homeserver:
         self._session = aiohttp.ClientSession(
             timeout=_TIMEOUT, connector=aiohttp.TCPConnector(limit=64, keepalive_timeout=50)
         )
+        self.reads = self.writes = 0  # calls of this run
         self._api = _Api(self.url, registration.as_token, client_session=self._session)
 
     async def close(self) -> None:
@@ -100,6 +101,10 @@ class Homeserver:
         if device:
             params["device_id"] = DEVICE
         full = path if path.startswith("_matrix") else _CLIENT + path
+        if method == "GET":
+            self.reads += 1
+        else:
+            self.writes += 1
         for attempt in range(1, tries + 1):
             try:
                 return await self._api.request(

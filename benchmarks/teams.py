@@ -1,0 +1,124 @@
+"""Many agents at once: a Team from upload to Active, a file of workers, and a pass over everything with nothing to do.
+
+Bare: the same number of sandboxes made and started by the backend alone, as many at once as Opsroom does; each counts
+until its A2A server answers. The idle pass: the control plane is started again, and every object and room is looked at
+once; what it sent to the homeserver is counted by its own metrics.
+
+    .venv/bin/python -m benchmarks.teams [--team 10] [--workers 100] [--people 0]
+"""
+
+import argparse
+import asyncio
+import shutil
+import tempfile
+import time
+from pathlib import Path
+
+import aiohttp
+
+from appservice.backends.process import ProcessBackend
+from appservice.config import load
+from benchmarks import _figures as figures
+from benchmarks._figures import Memory
+from benchmarks.upload import answers, bare_sandbox
+from tests.support import faults
+from tests.support.stack import Stack, document, opened, worker_yaml
+
+PATIENCE_S = 1200.0
+
+
+def team_yaml(name: str, size: int) -> str:
+    members = [f"{{name: {name}-{n}, model: gpt-test}}" for n in range(size - 1)]
+    return document("Team", name, leader=f"{{name: {name}-lead, model: gpt-test}}", workers=f"[{', '.join(members)}]")
+
+
+async def bare_starts(stack: Stack, count: int) -> float:
+    """Seconds until that many sandboxes answer."""
+    root = Path(tempfile.mkdtemp(prefix="ob-"))
+    backend = ProcessBackend(state_dir=root / "sandboxes", installation="bench")
+    gate = asyncio.Semaphore(load(stack.data_dir).parallel)
+    sandboxes = [await bare_sandbox(stack, root, f"bare{n}") for n in range(count)]
+
+    async def start(number: int) -> None:
+        async with gate:
+            await backend.create(sandboxes[number])
+            await backend.start(sandboxes[number].name)
+            await answers(sandboxes[number].agent_dir / "a2a.sock")
+
+    begun = time.monotonic()
+    async with asyncio.TaskGroup() as tasks:
+        for number in range(count):
+            tasks.create_task(start(number))
+    took = time.monotonic() - begun
+    for sandbox in sandboxes:
+        await backend.remove(sandbox.name)
+    await backend.close()
+    shutil.rmtree(root, ignore_errors=True)
+    return took
+
+
+async def applied(stack: Stack, text: str) -> float:
+    begun = time.monotonic()
+    event = await stack.op.upload(stack.ops_room, "many.yaml", text.encode())
+    await stack.op.ended(event, PATIENCE_S)
+    return time.monotonic() - begun
+
+
+async def metrics(stack: Stack) -> dict[str, float]:
+    url = f"http://127.0.0.1:{load(stack.data_dir).homeserver.listen_port}/metrics"
+    async with aiohttp.ClientSession() as http, http.get(url) as answer:
+        lines = [line.split() for line in (await answer.text()).splitlines() if line and not line.startswith("#")]
+    return {name: float(value) for name, value in lines}
+
+
+async def idle_pass(stack: Stack) -> tuple[float, dict[str, float]]:
+    """Seconds from the first pass after a start until all are done, and what was counted meanwhile."""
+    wanted = (await metrics(stack))["opsroom_objects"]
+    await faults.replaced(stack, "control_plane", await faults.kill(stack, "control_plane"))
+    begun, found = time.monotonic(), {}
+    passes = -1.0
+    while found.get("opsroom_reconcile_passes", 0) < wanted or found["opsroom_reconcile_passes"] != passes:
+        passes = found.get("opsroom_reconcile_passes", -1.0)
+        await asyncio.sleep(0.5)
+        try:
+            found = await metrics(stack)
+        except aiohttp.ClientError:
+            begun = time.monotonic()
+    return time.monotonic() - begun, found
+
+
+async def measure(team: int, workers: int, people: int) -> None:
+    async with opened("--no-web", "--backend", "process") as stack:
+        bare = await bare_starts(stack, team)
+        took = await applied(stack, team_yaml("crew", team))
+        print(f"team of {team}, upload to Active: {took:.1f} s; as many bare starts: {bare:.1f} s; x {took / bare:.2f}")
+        if workers:
+            took = await applied(stack, "---\n".join(worker_yaml(f"w{n}") for n in range(workers)))
+            pid = (await stack.running.info())["pids"]["control_plane"]
+            print(
+                f"{workers} workers in one file, upload to ready: {took:.1f} s; control plane {Memory.of(pid).rss:.0f} MB"
+            )
+        if people:
+            text = "---\n".join(document("Human", f"h{n}", displayName="x", permissionLevel=3) for n in range(people))
+            print(f"{people} people in one file: {await applied(stack, text):.1f} s")
+        took, found = await idle_pass(stack)
+        print(
+            f"a pass over {found['opsroom_objects']:.0f} objects with nothing to do: {took * 1000:.0f} ms at most,"
+            f" {found['opsroom_reconcile_passes']:.0f} passes, {found['opsroom_homeserver_reads']:.0f} reads and"
+            f" {found['opsroom_homeserver_writes']:.0f} writes at the homeserver"
+        )
+
+
+async def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--team", type=int, default=10)
+    parser.add_argument("--workers", type=int, default=100)
+    parser.add_argument("--people", type=int, default=0)
+    options = parser.parse_args()
+    print(figures.load())
+    await measure(options.team, options.workers, options.people)
+    print(figures.load())
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
