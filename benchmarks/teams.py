@@ -67,15 +67,16 @@ async def applied(stack: Stack, text: str) -> float:
 async def metrics(stack: Stack) -> dict[str, float]:
     url = f"http://127.0.0.1:{load(stack.data_dir).homeserver.listen_port}/metrics"
     async with aiohttp.ClientSession() as http, http.get(url) as answer:
-        lines = [line.split() for line in (await answer.text()).splitlines() if line and not line.startswith("#")]
-    return {name: float(value) for name, value in lines}
+        lines = [line for line in (await answer.text()).splitlines() if line.startswith("opsroom_")]
+    return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines)}
 
 
 async def idle_pass(stack: Stack) -> tuple[float, dict[str, float]]:
     """Seconds from the first pass after a start until all are done, and what was counted meanwhile."""
     wanted = (await metrics(stack))["opsroom_objects"]
     await faults.replaced(stack, "control_plane", await faults.kill(stack, "control_plane"))
-    begun, found = time.monotonic(), {}
+    begun = time.monotonic()
+    found: dict[str, float] = {}
     passes = -1.0
     while found.get("opsroom_reconcile_passes", 0) < wanted or found["opsroom_reconcile_passes"] != passes:
         passes = found.get("opsroom_reconcile_passes", -1.0)
@@ -95,9 +96,8 @@ async def measure(team: int, workers: int, people: int) -> None:
         if workers:
             took = await applied(stack, "---\n".join(worker_yaml(f"w{n}") for n in range(workers)))
             pid = (await stack.running.info())["pids"]["control_plane"]
-            print(
-                f"{workers} workers in one file, upload to ready: {took:.1f} s; control plane {Memory.of(pid).rss:.0f} MB"
-            )
+            memory = Memory.of(pid).rss
+            print(f"{workers} workers in one file, upload to ready: {took:.1f} s; control plane {memory:.0f} MB")
         if people:
             text = "---\n".join(document("Human", f"h{n}", displayName="x", permissionLevel=3) for n in range(people))
             print(f"{people} people in one file: {await applied(stack, text):.1f} s")
