@@ -21,6 +21,8 @@ _HELP = {
     "opsroom_reconcile_passes": "reconcile passes since the start",
     "opsroom_reconcile_failures": "reconcile passes that failed since the start",
     "opsroom_reconcile_waiting": "objects with an appointment",
+    "opsroom_homeserver_reads": "Calls to the homeserver that read, since the start",
+    "opsroom_homeserver_writes": "Calls to the homeserver that change something, since the start",
     "opsroom_gateway_calls": "model calls through the gateway",
     "opsroom_gateway_tokens_in": "tokens sent to models",
     "opsroom_gateway_tokens_out": "tokens that came from models",
