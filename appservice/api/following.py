@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from time import monotonic
 from typing import Any, Final
 
 from aiohttp import web
@@ -34,7 +35,9 @@ async def follow_objects(the: World, call: Call, kind: str, test: Test) -> web.S
                 for item in await world.every(the.store, kind):
                     await watch.show(stream, "ADDED", item)
             at = newest if start is None else start
+            rights = _Rights(call)
             while True:
+                await rights.still()
                 changed.clear()
                 at = await watch.go_on(stream, at)
                 if not await the.streams.until(changed):
@@ -42,6 +45,20 @@ async def follow_objects(the: World, call: Call, kind: str, test: Test) -> web.S
                         break
                     await stream.send("BOOKMARK", _bookmark(kind, at), id_=str(at))
     return stream.response
+
+
+class _Rights:
+    """Who follows something loses it with their power, within a heartbeat."""
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+        self._next = monotonic() + HEARTBEAT_S
+
+    async def still(self) -> None:
+        """Raises OpsroomError when they may not any more."""
+        if monotonic() >= self._next:
+            await self._call.again()
+            self._next = monotonic() + HEARTBEAT_S
 
 
 class _Watch:
@@ -85,9 +102,10 @@ async def follow_log(the: World, call: Call, name: str, text: str) -> web.Stream
     async with the.streams.opened(call.request) as stream:
         for line in before:
             await stream.send("line", {"line": line})
-        quiet_s = 0.0
+        quiet_s, rights = 0.0, _Rights(call)
         while not the.streams.ended:
             await the.streams.until(asyncio.Event(), LOG_EVERY_S)
+            await rights.still()
             now = (await the.logs(name, LOG_LINES)).splitlines()
             fresh = fresh_lines(before, now)
             for line in fresh:

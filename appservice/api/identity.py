@@ -3,6 +3,7 @@
 A token is never kept or logged: what is remembered for a minute is its hash.
 """
 
+import asyncio
 import hashlib
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
@@ -16,6 +17,7 @@ from appservice.api.problems import Unauthorized
 KEPT_S = 60.0
 REFUSED_S = 5.0
 MOST = 1_000
+AT_ONCE = 8
 
 Whoami = Callable[[str], Awaitable[str]]
 Identify = Callable[[web.Request], Awaitable["Identity"]]
@@ -36,6 +38,7 @@ class Tokens:
         self._whoami = whoami
         self._operators = operators
         self._known: OrderedDict[bytes, tuple[str, float]] = OrderedDict()
+        self._asking = asyncio.Semaphore(AT_ONCE)  # strangers do not get between Opsroom and its homeserver
 
     async def identify(self, request: web.Request) -> Identity:
         """Raises Unauthorized."""
@@ -58,7 +61,8 @@ class Tokens:
             return user
         if not token.isascii() or not token.isprintable():
             return ""
-        user = await self._whoami(token)
+        async with self._asking:
+            user = await self._whoami(token)
         self._known[key] = (user, monotonic() + (KEPT_S if user else REFUSED_S))
         self._known.move_to_end(key)
         while len(self._known) > MOST:

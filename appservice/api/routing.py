@@ -59,7 +59,7 @@ class Parameter:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
     """One request that may be answered. `id` names it in the log, the audit and the history. `query` has every
-    parameter of the route."""
+    parameter of the route. `again` looks again whether it may still be answered, and raises OpsroomError when not."""
 
     request: web.Request
     id: str
@@ -67,6 +67,7 @@ class Call:
     operator: bool
     query: Mapping[str, Any]
     route: "Route"
+    again: Callable[[], Awaitable[None]]
 
     @property
     def kind(self) -> Kind:

@@ -44,6 +44,12 @@ def app(world: World, identify: Identify) -> web.Application:
 def _served(route: Route, world: World, identify: Identify) -> Callable[[web.Request], Any]:
     async def serve(request: web.Request) -> web.StreamResponse:
         who = await identify(request) if route.access != "anyone" else None
+
+        async def again() -> None:
+            now = await identify(request)
+            if route.access == "operator" and not now.operator:
+                raise _NOT_AN_OPERATOR
+
         call = Call(
             request=request,
             id=request["id"],
@@ -51,6 +57,7 @@ def _served(route: Route, world: World, identify: Identify) -> Callable[[web.Req
             operator=who.operator if who else False,
             query=route.read(request),
             route=route,
+            again=again,
         )
         if route.access == "operator" and not call.operator:
             await _denied(world, call)

@@ -136,7 +136,10 @@ class Table:
             id="apply",
             summary="make what one or several documents declare, all of them or none",
             handler=_with_body(change.apply),
-            parameters=(DRY_RUN,),
+            parameters=(
+                DRY_RUN,
+                Parameter(name="prune", schema=_FLAG, text="also delete what else has their label `opsroom.io/set`"),
+            ),
             body="Documents",
             body_types=DOCUMENT_BODY,
             answers={200: "Applied"},

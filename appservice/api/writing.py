@@ -126,9 +126,10 @@ class Writing:
     async def apply(self, call: Call, sent: tuple[bytes, str]) -> web.Response:
         data = await asyncio.to_thread(bodies.several, *sent)
         documents = await asyncio.to_thread(self._w.read, data, bodies.SOURCE)
-        steps = await self._steps(documents)
+        prune = call.query["prune"]
+        steps = await self._steps(documents, prune=prune)
         views, done = await self._done(
-            call, lambda also: self._w.desk.declare(documents, _author(call), also=also), "apply"
+            call, lambda also: self._w.desk.declare(documents, _author(call), prune=prune, also=also), "apply"
         )
         results = [
             {"kind": key.kind, "name": key.name, "action": action, "object": view}
@@ -233,9 +234,9 @@ class Writing:
             )
         return stored
 
-    async def _steps(self, documents: Sequence[Document]) -> list[Step]:
+    async def _steps(self, documents: Sequence[Document], *, prune: bool = False) -> list[Step]:
         known = {stored.key: stored for stored in await objects.every(self._w.store)}
-        return planning.plan(documents, known)
+        return planning.plan(documents, known, prune=prune)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

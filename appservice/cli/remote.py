@@ -91,7 +91,9 @@ def _apply(client: Client, options: argparse.Namespace) -> int:
     text, source = _input(options.files_given)
     if not options.no_wait:
         return _obey(client, shell.words("apply", vars(options)), given=text, source=source)
-    done = client.ask("POST", "apply", text, dryRun="All" if options.dry_run else "")
+    done = client.ask(
+        "POST", "apply", text, dryRun="All" if options.dry_run else "", prune="true" if options.prune else ""
+    )
     for one in done["results"]:
         console.answer(f"{one['action']} {one['kind'].lower()}/{one['name']}")
     return 0
@@ -135,6 +137,8 @@ def _edit(client: Client, options: argparse.Namespace) -> int:
 
 def _get(client: Client, options: argparse.Namespace) -> int:
     kinds, name = _kinds(options.object, options.name)
+    if options.watch:
+        return _watch(client, kinds, name, options)
     if name:
         found = [_one(client, kinds[0], name)]
     else:
@@ -151,6 +155,27 @@ def _get(client: Client, options: argparse.Namespace) -> int:
             console.answer(_tables(found, wide=options.output == "wide"))
         case _:
             console.say("There is nothing of that kind yet." if not options.selector else "Nothing has these labels.")
+    return 0
+
+
+def _watch(client: Client, kinds: Sequence[str], name: str, options: argparse.Namespace) -> int:
+    """What there is, then each change in a line, until it is interrupted."""
+    query = {"kind": kinds[0] if len(kinds) == 1 else "", "labelSelector": options.selector}
+    for event, data in client.follow("GET", "watch", **query, fieldSelector=f"metadata.name={name}" if name else ""):
+        item = data.get("object", {})
+        match options.output:
+            case _ if event == "BOOKMARK":
+                continue
+            case "yaml":
+                console.answer(f"---\n{to_yaml(item)}".rstrip("\n"))
+            case "json":
+                console.answer(json.dumps(data, ensure_ascii=False))
+            case _ if event == "DELETED":
+                console.answer(f"{_reference(item)}  Deleted")
+            case _:
+                row = _row(item, wide=options.output == "wide")
+                del row["NAME"], row["AGE"]
+                console.answer("  ".join([_reference(item), *(text for text in row.values() if text)]))
     return 0
 
 

@@ -36,14 +36,19 @@ _MORE: Final[Mapping[str, tuple[Argument, ...]]] = {
         Argument(("--no-wait",), {"action": "store_true", "help": "return once it is declared, not once it is so"}),
     ),
     "plan": (_FILES,),
-    "get": (_SELECTOR,),
+    "get": (_SELECTOR, Argument(("-w", "--watch"), {"action": "store_true", "help": "go on with what changes"})),
     "logs": (Argument(("-f", "--follow"), {"action": "store_true", "help": "go on with what is written from now on"}),),
 }
 
 _EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
     "apply": ("opsroom apply -f team.yaml", "opsroom apply -f agents/ --dry-run"),
     "plan": ("opsroom diff -f team.yaml",),
-    "get": ("opsroom get workers", "opsroom get team/dev -o yaml", "opsroom get all -o wide -l app=web"),
+    "get": (
+        "opsroom get workers",
+        "opsroom get team/dev -o yaml",
+        "opsroom get all -o wide -l app=web",
+        "opsroom get workers -w",
+    ),
     "explain": ("opsroom explain @bob alice", "opsroom explain @bob alice in dm"),
     "logs": ("opsroom logs alice -f",),
 }

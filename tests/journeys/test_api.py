@@ -306,6 +306,13 @@ async def test_several_documents_are_applied_together_or_not_at_all(rest: Api) -
     again = await rest.ask("POST", "apply", both.encode(), headers=YAML)
     assert {one["action"] for one in again.body["results"]} == {"unchanged"}
 
+    in_set = [declared(name) | {"metadata": {"name": name, "labels": {"opsroom.io/set": "rest-many"}}} for name in "xy"]
+    await rest.ask("POST", "apply", in_set)
+    pruned = await rest.ask("POST", "apply", in_set[:1], prune="true", dryRun="All")
+    assert [(one["name"], one["action"]) for one in pruned.body["results"]] == [("x", "unchanged"), ("y", "deleted")]
+    assert [(one["name"], one["action"]) for one in pruned.body["plan"]] == [("x", "none"), ("y", "delete")]
+    problem(await rest.ask("POST", "apply", [declared("rest-many-a")], prune="true"), 422, "not of one set")
+
     bad = both.replace("rest-many-a", "rest-many-c") + "---\n" + worker_yaml("rest-many-d", model='""')
     assert (await rest.ask("POST", "apply", bad.encode(), headers=YAML)).status == 422
     problem(await rest.ask("GET", "workers/rest-many-c"), 404, "rest-many-c")
@@ -338,8 +345,12 @@ async def test_only_operators_may_and_who_may_not_is_written_down(stack: Stack, 
     await stack.op.call("PUT", f"rooms/{room}/state/m.room.power_levels", more)
     async with api(stack.info["api"], somebody.token) as guest:
         assert (await guest.ask("GET", "workers")).status == 200
-        await somebody.call("PUT", f"rooms/{room}/state/m.room.power_levels", levels)
-        problem(await guest.ask("GET", "workers"), 403, "Only operators")
+        async with guest.follow("watch") as watching:
+            await watching.until(lambda: watching.events, "what there is")
+            await somebody.call("PUT", f"rooms/{room}/state/m.room.power_levels", levels)
+            problem(await guest.ask("GET", "workers"), 403, "Only operators")
+            await watching.until(lambda: watching.events[-1][0] == "error", "that they may not watch any more")
+        assert watching.events[-1][1]["status"] == 403
 
 
 async def test_nobody_gets_in_without_a_token_that_is_good(stack: Stack) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import shutil
+import signal
 import subprocess
 from asyncio.subprocess import PIPE
 from collections.abc import Callable, Coroutine
@@ -173,6 +174,19 @@ async def test_what_happened_and_what_was_written(cli: Run, stack: Stack) -> Non
         assert await asyncio.wait_for(process.stdout.readline(), 30) == b"second line\n"
         process.terminate()
         await process.wait()
+
+
+async def test_changes_are_followed(stack: Stack, alice: Path) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(*up.OPSROOM, "get", "worker/cli-alice", "-w", "--data-dir", str(stack.data_dir)), stdout=PIPE
+    )
+    assert process.stdout
+    assert await asyncio.wait_for(process.stdout.readline(), 30) == b"worker/cli-alice  Stopped  gpt-test\n"
+    await stack.command("!set cli-alice model=followed")
+    while (line := await asyncio.wait_for(process.stdout.readline(), 30)) != b"worker/cli-alice  Stopped  followed\n":
+        assert line == b"worker/cli-alice  Updating  followed\n"
+    process.send_signal(signal.SIGINT)
+    assert await process.wait() == 130
 
 
 async def test_a_team_is_listed_with_how_many_are_ready(cli: Run, tmp_path: Path) -> None:

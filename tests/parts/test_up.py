@@ -19,7 +19,7 @@ from tests.support.up import Running, all_gone, opsroom, pids, start
 
 KEYS = {
     *("homeserver", "server_name", "operator", "password_file", "ops_room", "client", "data_dir"),
-    *("backend", "gateway", "storage", "pids"),
+    *("api", "backend", "gateway", "storage", "pids"),
 }
 PARTS = {"control_plane", "homeserver", "gateway", "storage"}
 
@@ -31,6 +31,7 @@ async def test_info_says_exactly_what_scripts_rely_on(up: Running) -> None:
     assert info["operator"] == "@op:ops.local"
     assert info["ops_room"].startswith("!")
     assert len(pids(info)) == 4
+    assert info["api"].startswith("http://127.0.0.1:")
 
 
 async def test_the_operator_can_log_in_and_is_in_the_ops_room(up: Running) -> None:
