@@ -21,8 +21,8 @@ from appservice.resources import setting
 from appservice.resources.document import Document
 from appservice.resources.printing import to_yaml
 from appservice.storage.protocol import StoredObject
-from appservice.store import commands, objects, turns
-from appservice.store.changes import Key
+from appservice.store import commands, declaring, objects, turns
+from appservice.store.changes import Key, parse
 from appservice.store.database import Connection
 from appservice.store.declaring import Accepted, Author
 from appservice.store.objects import Revision, Stored
@@ -62,6 +62,24 @@ class Changing:
             if [(document.kind, document.name) for document in documents] != [stored.key]:
                 raise Invalid(f"`{stored.key}` cannot be renamed.", fix="Declare another object, and delete this one.")
             outcome = await self._declare(event, documents, given)
+        return await self._settle(outcome, progress)
+
+    async def sleep(self, event: Event, given: argparse.Namespace, progress: Progress) -> Answer:
+        return await self._to_state(event, given, progress, "Sleeping")
+
+    async def wake(self, event: Event, given: argparse.Namespace, progress: Progress) -> Answer:
+        return await self._to_state(event, given, progress, "Running")
+
+    async def _to_state(self, event: Event, given: argparse.Namespace, progress: Progress, state: str) -> Answer:
+        """Where the agent is declared: in its own document, or in that of what it is part of."""
+        if (outcome := await self._outcome(event)) is None:
+            agent = await self._h.find(given.object)
+            owner = await objects.get(self._h.store, parse(agent.owner)) if agent.owner else None
+            [document] = checked((owner or agent).text.encode(), str((owner or agent).key))
+            path = next((part.path for part in declaring.parts(document) if part.name == agent.name), ("spec",))
+            field = ".".join(str(part) for part in (path if path[0] == "spec" else ("spec",)))
+            text = to_yaml(setting.with_fields((owner or agent).document, [f"{field}.state={state}"]))
+            outcome = await self._declare(event, checked(text.encode(), str((owner or agent).key)), given)
         return await self._settle(outcome, progress)
 
     async def rollback(self, event: Event, given: argparse.Namespace, progress: Progress) -> Answer:

@@ -175,6 +175,20 @@ _ALL = (
         group="change",
     ),
     Command(
+        name="sleep",
+        summary="declare that an agent sleeps until somebody mentions it",
+        examples=("!sleep alice",),
+        arguments=(_object(), _YES),
+        group="change",
+    ),
+    Command(
+        name="wake",
+        summary="declare that an agent runs",
+        examples=("!wake alice",),
+        arguments=(_object(), _YES),
+        group="change",
+    ),
+    Command(
         name="pause",
         summary="leave an object as it is, whatever is declared, until it is resumed",
         detail="For when you must look at something without Opsroom mending it. A team is paused with its agents. Rooms"

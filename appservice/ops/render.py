@@ -166,7 +166,7 @@ def state(stored: Stored, status: Status) -> str:
     return status.phase if status.observed_generation == stored.generation else "Updating"
 
 
-_NOTES = ("FieldsEffective", "References")  # conditions that keep nothing from being ready
+_NOTES = ("FieldsEffective", "References", "Admin")  # conditions that keep nothing from being ready
 
 
 def first_trouble(status: Status) -> Condition | None:

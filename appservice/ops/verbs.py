@@ -41,6 +41,8 @@ class Verbs:
             "set": change.set,
             "rollback": change.rollback,
             "restart": change.restart,
+            "sleep": change.sleep,
+            "wake": change.wake,
             "pause": change.pause,
             "resume": change.resume,
             "stop": change.stop,

@@ -151,7 +151,7 @@ class RoomKeeper:
             made = {user: tasks.create_task(self._identities.once(names.agent(user))) for user in sorted(ours)}
             parent = tasks.create_task(self._id(room.parent))
             open_to = tasks.create_task(self._id(room.open_to))
-            known = {user: tasks.create_task(self._known(user)) for user in sorted(room.members - ours)}
+            known = {user: tasks.create_task(self.known(user)) for user in sorted(room.members - ours)}
             portrait = tasks.create_task(self._portrait(room.portrait)) if room.portrait not in ours else None
         return Around(
             parent=parent.result(),
@@ -167,7 +167,7 @@ class RoomKeeper:
     async def _id(self, alias: str) -> str:
         return await self.bring(alias) if alias else ""
 
-    async def _known(self, user: str) -> bool:
+    async def known(self, user: str) -> bool:
         """Whether somebody has an account: one that is not there yet cannot be invited."""
         if user not in self._accounts and await self._homeserver.exists(user):
             self._accounts.add(user)

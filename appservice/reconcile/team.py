@@ -50,6 +50,8 @@ class TeamReconciler:
         parts = await self._w.parts(stored)
         facts |= _facts(parts, team.leader) | {"teamRoomID": facts.get("roomID", "")}
         conditions = [*(condition for condition, _ in found), _members(parts), effective(stored)]
+        if team.admin:
+            conditions.append(await self._admin(team.admin))
         old = await status.get(self._w.store, key)
         errors = [error for _, error in found if error]
         fresh = replace(
@@ -59,6 +61,12 @@ class TeamReconciler:
         if errors:
             raise errors[0]
         return None
+
+    async def _admin(self, user: str) -> Condition:
+        if await self._w.rooms.known(user):
+            return Condition(type="Admin", status="True", reason="Found", message=user)
+        message = f"The team's admin {user} has no account. Declare a Human, or make the account; the rooms wait for it."
+        return Condition(type="Admin", status="False", reason="NotFound", message=message)
 
     async def _ensure_storage(self, name: str) -> Done:
         """Folders of a bucket are there once something is in them."""

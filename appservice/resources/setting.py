@@ -44,12 +44,37 @@ def _read(value: str) -> Any:
 
 def _set(document: dict[str, Any], names: Sequence[str], value: Any) -> None:
     *parents, last = names
-    inner = document
+    inner: Any = document
     for name in parents:
-        if not isinstance(inner.setdefault(name, {}), dict):
-            raise Invalid(f"`{'.'.join(names)}` is inside of something that has no fields.", fix="Set that as a whole.")
-        inner = inner[name]
-    if value is None:
+        inner = _inside(inner, name, names)
+    if isinstance(inner, list):
+        index = _index(inner, last, names)
+        if value is None:
+            del inner[index]
+        else:
+            inner[index] = value
+    elif not isinstance(inner, dict):
+        raise _no_fields(names)
+    elif value is None:
         inner.pop(last, None)
     else:
         inner[last] = value
+
+
+def _inside(container: Any, name: str, names: Sequence[str]) -> Any:
+    if isinstance(container, list):
+        return container[_index(container, name, names)]
+    if not isinstance(container, dict):
+        raise _no_fields(names)
+    return container.setdefault(name, {})
+
+
+def _index(items: Sequence[Any], name: str, names: Sequence[str]) -> int:
+    if not name.isdecimal() or int(name) >= len(items):
+        many = f"0 to {len(items) - 1}" if items else "none: it is empty"
+        raise Invalid(f"`{'.'.join(names)}` names no item of its list.", fix=f"Items are counted from 0; here {many}.")
+    return int(name)
+
+
+def _no_fields(names: Sequence[str]) -> Invalid:
+    return Invalid(f"`{'.'.join(names)}` is inside of something that has no fields.", fix="Set that as a whole.")

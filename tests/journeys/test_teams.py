@@ -69,3 +69,13 @@ async def test_a_team_is_made_answers_in_its_room_and_goes_whole(stack: Stack) -
     assert "Deleted `team/crew`" in (await stack.command("!delete team/crew --yes")).text
     assert "crew" not in (await stack.command("!get all")).text
     assert not (stack.data_dir / "sandboxes" / "crew-one").exists()
+
+
+async def test_an_agent_of_a_team_sleeps_and_wakes_where_it_is_declared(stack: Stack) -> None:
+    assert "ready" in (await stack.apply(TEAM.format(team="shifts"))).text
+    assert "changed `team/shifts` — ready" in (await stack.command("!sleep shifts-two")).text
+    assert "Sleeping" in (await stack.command("!get worker/shifts-two")).text
+    assert "2 of 2 ready" in (await stack.command("!get teams")).text, "asleep as declared is ready"
+    assert "state: Sleeping" in (await stack.command("!get team/shifts -o yaml")).text
+    await stack.command("!wake shifts-two")
+    assert "Running" in (await stack.command("!get worker/shifts-two")).text

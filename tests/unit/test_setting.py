@@ -47,3 +47,14 @@ def test_metadata_is_named_in_full() -> None:
 def test_what_sets_nothing_is_refused(assignment: str) -> None:
     with pytest.raises(Invalid):
         with_fields(DECLARED, [assignment])
+
+
+def test_an_item_of_a_list_is_counted_from_0() -> None:
+    declared = {"spec": {"workers": [{"name": "ben"}, {"name": "carla"}]}}
+    assert with_fields(declared, ["workers.1.model=m"])["spec"]["workers"] == [
+        {"name": "ben"},
+        {"name": "carla", "model": "m"},
+    ]
+    assert with_fields(declared, ["workers.0="])["spec"]["workers"] == [{"name": "carla"}]
+    with pytest.raises(Invalid, match="names no item of its list"):
+        with_fields(declared, ["workers.2.model=m"])

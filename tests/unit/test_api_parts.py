@@ -1,5 +1,6 @@
 """The pure parts of the REST API: which error is which status, selectors, merge patches, what is read and written."""
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any
 
@@ -7,7 +8,7 @@ import pytest
 from aiohttp import web
 
 from appservice import errors
-from appservice.api import problems, shapes
+from appservice.api import identity, problems, shapes
 from appservice.api.bodies import as_yaml, read_map, several, written
 from appservice.api.following import fresh_lines
 from appservice.api.identity import MOST, Tokens
@@ -268,11 +269,13 @@ def test_a_watch_goes_on_only_where_nothing_is_forgotten() -> None:
             resumed(given, newest=9, horizon=0)
 
 
-async def test_tokens_are_asked_about_once_a_minute_and_not_kept() -> None:
+async def test_tokens_are_asked_about_once_a_minute_and_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
 
     async def whoami(token: str) -> str:
         asked.append(token)
+        if token == "slow":
+            await asyncio.Event().wait()
         return "@op:hs" if token.startswith("good") else ""
 
     async def operators() -> frozenset[str]:
@@ -297,4 +300,7 @@ async def test_tokens_are_asked_about_once_a_minute_and_not_kept() -> None:
     for number in range(MOST + 50):
         await identify(f"Bearer good{number}")
     assert len(tokens._known) == MOST
+    monkeypatch.setattr(identity, "PATIENCE_S", 0.01)
+    with pytest.raises(errors.Unavailable):
+        await identify("Bearer slow")
     assert not any("good" in repr(known) for known in tokens._known)
