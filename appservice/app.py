@@ -255,6 +255,7 @@ async def _compose(settings: Settings, store: Database, stack: AsyncExitStack) -
         rooms=room_keeper,
         prefix=settings.alias_prefix,
         receive=dispatcher.receive,
+        tell=lambda keys: journal_door.tell(keys),
         limit=settings.journal_keys,
     )
     journal_door = JournalDoor(

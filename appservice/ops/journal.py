@@ -1,6 +1,7 @@
 """What others write into the journal: by an operator it is an apply, by anybody else it is taken back with a notice."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from hashlib import sha256
 from time import time
 
 from appservice.errors import Invalid, OpsroomError
@@ -24,6 +25,8 @@ from appservice.store.database import Connection, Database
 from appservice.store.declaring import Accepted, Author
 from appservice.store.outbox import Outgoing
 from appservice.store.rooms import Room
+
+SHOWN = 10  # names in a sentence
 
 
 class JournalDoor:
@@ -58,6 +61,20 @@ class JournalDoor:
         if notice is None:
             return None
         return Effect(write=lambda db: self._sender.keep(db, notice), after=lambda: self._soon(notice))
+
+    async def tell(self, keys: Sequence[str]) -> None:
+        """That the journal has objects which the store has never heard of: most likely the database was lost."""
+        listed = ", ".join(f"`{key}`" for key in keys[:SHOWN])
+        listed += f" and {len(keys) - SHOWN} more" if len(keys) > SHOWN else ""
+        text = (
+            f"**The journal has {len(keys)} object{'s' * (len(keys) > 1)} that this database does not know:** {listed}."
+            " They are left there. If the database was lost, get them back: stop Opsroom, move `opsroom.db` away, run"
+            " `opsroom restore --from-room`. To let one go, write `{}` over its state event."
+        )
+        cause = f"unknown-{sha256(' '.join(keys).encode()).hexdigest()[:16]}"
+        item = self._outgoing(cause, text)
+        await self._store.write(lambda db: self._sender.keep(db, item))
+        self._soon(item)
 
     async def _taken(self, event: Event, state_key: str) -> Outgoing | None:
         """Do what the event asks for; a notice for the ops room when it is refused."""
@@ -99,13 +116,16 @@ class JournalDoor:
         return unit
 
     def _notice(self, event: Event, text: str) -> Outgoing:
+        return self._outgoing(event.id, text)
+
+    def _outgoing(self, cause: str, text: str) -> Outgoing:
         return Outgoing(
-            txn_id=f"journal.{event.id}.0",
+            txn_id=f"journal.{cause}.0",
             room_id=self._operators.ops_room,
             sender=self._homeserver.bot,
             type="m.room.message",
             content=content.message(text),
-            cause=event.id,
+            cause=cause,
         )
 
     def _soon(self, notice: Outgoing) -> None:

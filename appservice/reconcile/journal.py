@@ -43,17 +43,20 @@ Raw = Mapping[str, Any]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
     """Where an object stands in the journal, and our newest event there: what it says as a sum, whether it declares
-    something, where its document is if not inside. `over`: id of somebody else's event that came after it."""
+    something, where its document is if not inside. `over`: id of somebody else's event that came after it; `dropped`:
+    that one is empty."""
 
     room_id: str
     mark: str
     live: bool
     url: str = ""
     over: str = ""
+    dropped: bool = False
 
 
 class Journal:
-    """Run with `await run()`. `receive` takes events that nobody has handed on; `limit`: live keys in one room."""
+    """Run with `await run()`. `receive` takes events that nobody has handed on, `tell` keys that are in the journal and
+    that the store has never heard of; `limit`: live keys in one room."""
 
     def __init__(
         self,
@@ -64,6 +67,7 @@ class Journal:
         rooms: RoomKeeper,
         prefix: str,
         receive: Callable[[Sequence[dict[str, Any]]], Awaitable[None]],
+        tell: Callable[[Sequence[str]], Awaitable[None]],
         limit: int,
     ) -> None:
         self._store = store
@@ -71,6 +75,7 @@ class Journal:
         self._rooms = rooms
         self._prefix = prefix
         self._receive = receive
+        self._tell = tell
         self._limit = limit
         self._lock = asyncio.Lock()
         self._news = asyncio.Event()
@@ -89,8 +94,7 @@ class Journal:
             now = self._store.version("resources")
             try:
                 if now != seen or not self._looked:
-                    async with self._lock:
-                        await self._publish()
+                    await self.publish()
                     seen, pause = now, 0.0
             except (OpsroomError, *ERRORS) as error:
                 pause = self._later(pause)
@@ -102,6 +106,11 @@ class Journal:
                 await asyncio.sleep(pause)
             else:
                 await self._news.wait()
+
+    async def publish(self) -> None:
+        """All that is accepted by now is in the journal. Raises OpsroomError and what the homeserver refuses."""
+        async with self._lock:
+            await self._publish()
 
     def look_again(self) -> None:
         """What is known of the rooms may not be so any more."""
@@ -118,6 +127,8 @@ class Journal:
             if change is not None and place is not None and place.room_id == room_id:
                 if now != journal_events.content(change, place.url):
                     await self._put(change)
+            elif place is not None and place.live and place.room_id == room_id and change is None:
+                await self._leave(room_id, state_key, keep=bool(now))
             elif now:
                 await self._send(room_id, state_key, {})
 
@@ -177,6 +188,15 @@ class Journal:
             self._looked = False  # perhaps it is there, perhaps not
             raise
 
+    async def _leave(self, room_id: str, state_key: str, *, keep: bool) -> None:
+        """An object that is in the journal only: it stays as it was, until somebody lets go of it."""
+        if not keep:
+            del self._places[state_key]
+            return
+        for event in await self._homeserver.state(room_id):
+            if (event["type"], event["state_key"]) == (JOURNAL, state_key):
+                await self._send(room_id, state_key, await ours(self._homeserver, room_id, event))
+
     async def _upload(self, change: Change) -> str:
         data = change.text.encode()
         return await self._homeserver.upload(data, name=f"{change.key.name}.yaml", mimetype="application/x-yaml")
@@ -219,6 +239,7 @@ class Journal:
                 live=journal_events.is_live(said),
                 url=text_of(said.get("document_url")),
                 over="" if event["sender"] == self._homeserver.bot else str(event["event_id"]),
+                dropped=not event["content"],
             )
             if place.live or key not in self._places or not self._places[key].live:
                 self._places[key] = place
@@ -241,10 +262,13 @@ class Journal:
             wrong = place is None or bool(place.over) or place.mark != _mark(change)
             if wrong and (change.text or (place and (place.live or place.over))):
                 await self._put(change)
-        for key, place in list(self._places.items()):
-            if key not in declared and place.over and place.over not in waiting and not place.live:
+        unknown = [(key, place) for key, place in self._places.items() if key not in declared]
+        for key, place in unknown:
+            if place.over and place.over not in waiting and (place.dropped or not place.live):
                 await self._send(place.room_id, key, {})
                 del self._places[key]
+        if left := sorted(key for key, place in unknown if place.live and not place.dropped):
+            await self._tell(left)
 
 
 async def ours(homeserver: Homeserver, room_id: str, event: Raw) -> Raw:

@@ -1,13 +1,14 @@
 """From the journal to an empty store: what was declared is declared again, with the numbers it had."""
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import count
 from typing import Any
 
 from appservice.errors import Conflict, Invalid, NotFound, OpsroomError, Problem
-from appservice.homeserver.client import ERRORS, Homeserver, readable
+from appservice.homeserver.client import ERRORS, Homeserver, is_gone, quote, readable
 from appservice.homeserver.events import JOURNAL
 from appservice.policy.roster import Names
 from appservice.reconcile import journal_events
@@ -16,10 +17,14 @@ from appservice.resources import registry
 from appservice.resources.document import Document
 from appservice.resources.source import MAX_BYTES
 from appservice.rooms import desired
-from appservice.store import declaring, journal, meta, objects
+from appservice.store import declaring, journal, meta, objects, rooms
+from appservice.store.changes import Key
 from appservice.store.database import Connection, Database
 from appservice.store.declaring import Author
 from appservice.store.journal import Change
+from appservice.store.rooms import Room
+
+PARALLEL = 8
 
 
 @dataclass(slots=True, kw_only=True)
@@ -31,6 +36,15 @@ class Rebuilt:
     rooms: int = 0
     problems: list[Problem] = field(default_factory=list)
     later: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """What the homeserver knows beside the journal: the ops room, and the rooms in which somebody is alone with an
+    agent or the bot."""
+
+    ops_room: str
+    direct: tuple[Room, ...]
 
 
 async def rebuild(store: Database, homeserver: Homeserver, *, prefix: str, names: Names) -> Rebuilt:
@@ -46,10 +60,16 @@ async def rebuild(store: Database, homeserver: Homeserver, *, prefix: str, names
     done = Rebuilt()
     try:
         changes = await _read(homeserver, prefix, done)
-        ops_room = await homeserver.resolve(f"#{prefix}ops:{homeserver.server_name}") or ""
-    except ERRORS as error:
+        documents = _documents(changes, done)
+        found = Found(
+            ops_room=await homeserver.resolve(f"#{prefix}ops:{homeserver.server_name}") or "",
+            direct=await _direct_rooms(homeserver, documents.values(), prefix, names),
+        )
+    except (*ERRORS, ExceptionGroup) as error:
         raise readable(error, "read the journal") from error
-    await store.write(partial(_declare, changes=changes, done=done, names=names, ops_room=ops_room))
+    await store.write(
+        partial(_declare, changes=changes, documents=documents, found=found, done=done, names=names),
+    )
     return done
 
 
@@ -94,17 +114,87 @@ async def _change(homeserver: Homeserver, key: str, said: Mapping[str, Any], don
         return None
 
 
-async def _declare(db: Connection, *, changes: list[Change], done: Rebuilt, names: Names, ops_room: str) -> None:
-    done.objects = 0
+async def _direct_rooms(
+    homeserver: Homeserver, documents: Iterable[Document], prefix: str, names: Names
+) -> tuple[Room, ...]:
+    """Rooms that agents, or the bot, were asked into: the bot is in all others, and these hang under our space."""
+    bots = set(await homeserver.joined_rooms(user=homeserver.bot))
+    agents = {agent for document in documents for agent in _agents(document)}
+    gate = asyncio.Semaphore(PARALLEL)
+    async with asyncio.TaskGroup() as group:
+        tasks = {
+            user: group.create_task(_rooms_of(homeserver, user, gate))
+            for user in sorted(names.user(agent) for agent in agents)
+        }
+    found = [(room_id, user) for user, task in tasks.items() for room_id in task.result() if room_id not in bots]
+    space = await homeserver.resolve(f"#{prefix}space:{homeserver.server_name}")
+    if space is not None:
+        found += [(room_id, homeserver.bot) for room_id in sorted(bots - await _below(homeserver, space))]
+    return tuple([await _direct_room(homeserver, room_id, user) for room_id, user in found])
+
+
+def _agents(document: Document) -> Iterable[str]:
+    own = [document.name] if document.kind == "Worker" else []
+    return [*own, *(part.name for part in declaring.parts(document))]
+
+
+async def _rooms_of(homeserver: Homeserver, user: str, gate: asyncio.Semaphore) -> list[str]:
+    async with gate:
+        try:
+            return await homeserver.joined_rooms(user=user)
+        except ERRORS as error:
+            if not is_gone(error):
+                raise
+            return []  # there is no such user yet
+
+
+async def _below(homeserver: Homeserver, space: str) -> set[str]:
+    """A space, and all rooms and spaces under it."""
+    found: set[str] = set()
+    query = {"limit": "50"}
+    while True:
+        path = f"_matrix/client/v1/rooms/{quote(space)}/hierarchy"
+        page = await homeserver.call("GET", path, query=query)
+        found |= {str(room["room_id"]) for room in page["rooms"]}
+        if not page.get("next_batch"):
+            return found
+        query["from"] = str(page["next_batch"])
+
+
+async def _direct_room(homeserver: Homeserver, room_id: str, user: str) -> Room:
+    """As it is now: what was said there before is not asked again."""
+    page, _ = await homeserver.messages(room_id, user=user, limit=1)
+    return Room(room_id=room_id, purpose="direct", owner=user, seen=str(page[0]["event_id"]) if page else "")
+
+
+def _documents(changes: Sequence[Change], done: Rebuilt) -> dict[Key, Document]:
+    found = {}
+    for change in changes:
+        if change.text:
+            try:
+                found[change.key] = _document(change)
+            except Invalid as error:
+                done.problems += _told(str(change.key), error)
+    return found
+
+
+async def _declare(
+    db: Connection,
+    *,
+    changes: Sequence[Change],
+    documents: Mapping[Key, Document],
+    found: Found,
+    done: Rebuilt,
+    names: Names,
+) -> None:
     newest = max((change.revision for change in changes), default=0)
     await journal.begin(db, newest)
     await journal.remember(db, [change for change in changes if not change.text])
     for change in changes:
-        if not change.text:
+        if (document := documents.get(change.key)) is None:
             continue
+        author = Author(user=change.author, cause=change.cause, now=change.at)
         try:
-            document = _document(change)
-            author = Author(user=change.author, cause=change.cause, now=change.at)
             await declaring.declare(db, [document], author, is_ours=lambda word: names.is_ours(names.person(word)))
         except Invalid as error:
             done.problems += _told(str(change.key), error)
@@ -113,8 +203,10 @@ async def _declare(db: Connection, *, changes: list[Change], done: Rebuilt, name
             done.objects += 1
     await journal.published(db, await journal.newest(db))
     await journal.open_rooms(db, done.rooms)
-    if ops_room:
-        await meta.put(db, meta.GREETED, ops_room)
+    if found.ops_room:
+        await meta.put(db, meta.GREETED, found.ops_room)
+    for room in found.direct:
+        await rooms.put(db, room)
 
 
 def _document(change: Change) -> Document:

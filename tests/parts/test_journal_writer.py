@@ -1,0 +1,225 @@
+"""The journal's writer and the way back from it, on a real homeserver: crashes, strange states, several rooms."""
+
+import itertools
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+
+from appservice.errors import Conflict, NotFound
+from appservice.reconcile import journal_events
+from appservice.store import declaring, journal, objects, rooms
+from appservice.store.changes import Key
+from appservice.store.database import Database
+from appservice.store.declaring import Author
+from tests.support.journalled import BOT, TYPE, Journalled, declare, journalled, published
+from tests.support.stack import worker_yaml
+from tests.support.synapse import SERVER_NAME
+
+ALICE = Key("Worker", "alice")
+numbers = itertools.count()
+
+
+@pytest.fixture(scope="module")
+async def homeserver(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Journalled]:
+    async with journalled(tmp_path_factory.mktemp("journal")) as found:
+        yield found
+
+
+@pytest.fixture
+async def bed(homeserver: Journalled, tmp_path: Path) -> Journalled:
+    """Rooms and stores of its own for each test."""
+    return replace(homeserver, prefix=f"opsroom-t{next(numbers)}-", root=tmp_path, told=[], received=[])
+
+
+async def delete(store: Database, key: Key) -> None:
+    stored = await objects.get(store, key)
+    assert stored is not None
+    author = Author(user="@op:hs", cause="$d", now=2.0)
+    await store.write(lambda db: declaring.delete(db, stored, author, keep_files=True))
+    await store.write(lambda db: objects.forget(db, key))
+
+
+async def write(bed: Journalled, key: str, content: dict[str, object]) -> str:
+    """As the operator does; the event's id."""
+    path = f"/rooms/{quote(await bed.room())}/state/{TYPE}/{quote(key, safe='')}"
+    return str((await bed.operator.call("PUT", path, content))["event_id"])
+
+
+async def times(bed: Journalled, key: str) -> int:
+    """How many events of ours there have been under a key."""
+    page, _ = await bed.homeserver.messages(await bed.room(), limit=500)
+    return len([event for event in page if event.get("state_key") == key and event["sender"] == BOT])
+
+
+async def test_a_full_room_opens_the_next_and_an_object_keeps_its_place(bed: Journalled) -> None:
+    store = await bed.store()
+    for name in ("alice", "bob", "carol", "dave", "erin"):
+        await declare(store, worker_yaml(name))
+    await bed.publish(store, limit=2)
+    assert [set(await bed.state(number)) for number in (1, 2, 3)] == [
+        {"worker/alice", "worker/bob"},
+        {"worker/carol", "worker/dave"},
+        {"worker/erin"},
+    ]
+
+    await delete(store, ALICE)
+    await declare(store, worker_yaml("dave", soul="changed"))
+    await declare(store, worker_yaml("frank"))  # there is room in the first one again
+    await bed.publish(store, limit=2)
+    assert set(await bed.state(1)) == {"worker/alice", "worker/bob", "worker/frank"}
+    assert "changed" in (await bed.state(2))["worker/dave"]["document"]
+
+    await declare(store, worker_yaml("alice", soul="back"))
+    await bed.publish(store, limit=2)
+    assert "document" not in (await bed.state(1))["worker/alice"]
+    assert "back" in (await bed.state(3))["worker/alice"]["document"]
+
+    other = await bed.store("other.db")
+    assert (await bed.rebuilt(other)).objects == 6
+    assert {str(one.key): one.revision for one in await journal.latest(other)} == {
+        str(one.key): one.revision for one in await journal.latest(store)
+    }
+    assert "back" in (await published(other, ALICE)).text
+    assert await journal.waiting(other) == []
+
+
+async def test_a_position_that_a_crash_took_back_sends_nothing_twice(bed: Journalled) -> None:
+    store = await bed.store()
+    for soul in ("one", "two", "three"):
+        await declare(store, worker_yaml("alice", soul=soul))
+    await declare(store, worker_yaml("bob"))
+    await bed.publish(store)
+    assert (await times(bed, "worker/alice"), await times(bed, "worker/bob")) == (3, 1)
+
+    for back in (3, 2, 1, 0):
+        await store.write(lambda db, back=back: journal.published(db, back))  # type: ignore[misc]
+        await bed.publish(store)
+    assert (await times(bed, "worker/alice"), await times(bed, "worker/bob")) == (3, 1)
+    assert await journal.waiting(store) == []
+
+
+async def test_what_somebody_wrote_over_the_last_event_does_not_hide_that_it_was_sent(bed: Journalled) -> None:
+    store = await bed.store()
+    await declare(store, worker_yaml("alice", soul="one"))
+    await bed.publish(store)
+    await bed.operator.event(await bed.room(), lambda event: event.get("state_key") == "worker/alice")
+    for words in ("first", "second"):
+        event = await write(bed, "worker/alice", {"document": words})
+    await store.write(lambda db: journal.published(db, 0))
+
+    await bed.publish(store)
+
+    assert await times(bed, "worker/alice") == 1
+    assert [one["event_id"] for one in bed.received] == [event]  # it is handed on, and stays until it is handled
+
+
+async def test_a_lost_event_is_put_back_and_one_that_was_handled_is_replaced(bed: Journalled) -> None:
+    store = await bed.store()
+    await declare(store, worker_yaml("alice"))
+    await declare(store, worker_yaml("bob"))
+    await bed.publish(store)
+    before = await bed.state()
+    await bed.homeserver.put_state(await bed.room(), TYPE, {}, "worker/alice")
+    handled = await write(bed, "worker/bob", {"document": "nonsense"})
+    raw = {"event_id": handled, "room_id": await bed.room(), "sender": bed.operator.user_id, "type": TYPE}
+    await bed.writer(store)._receive([raw])
+    await store.write(lambda db: db.execute("UPDATE inbox SET done = 1"))
+
+    await bed.publish(store)
+
+    assert await bed.state() == before
+
+
+async def test_an_empty_store_leaves_what_it_does_not_know_and_says_so(bed: Journalled) -> None:
+    store = await bed.store()
+    await declare(store, worker_yaml("alice"))
+    await declare(store, worker_yaml("bob"))
+    await bed.publish(store)
+    before = await bed.state()
+
+    empty = await bed.store("empty.db")
+    await declare(empty, worker_yaml("carol"))
+    writer = await bed.publish(empty)
+    assert bed.told == [["worker/alice", "worker/bob"]]
+    assert {key: (await bed.state())[key] for key in before} == before
+
+    await write(bed, "worker/alice", {"document": "nonsense"})
+    await writer.mend(await bed.room(), "worker/alice")
+    assert (await bed.state())["worker/alice"] == before["worker/alice"]
+
+    await write(bed, "worker/alice", {})  # an operator lets go of it
+    await writer.mend(await bed.room(), "worker/alice")
+    await bed.publish(empty)
+    assert bed.told[-1] == ["worker/bob"]
+
+
+async def test_what_cannot_be_read_is_named_and_the_rest_comes_back(bed: Journalled) -> None:
+    store = await bed.store()
+    for name in ("alice", "bob", "carol", "dave"):
+        await declare(store, worker_yaml(name))
+    await bed.publish(store)
+    room = await bed.room()
+    state = await bed.state()
+    bob, carol = dict(state["worker/bob"]), dict(state["worker/carol"])
+    url = await bed.homeserver.upload(b"something else", name="x.yaml", mimetype="application/x-yaml")
+    large = await published(store, Key("Worker", "carol"))
+    await bed.homeserver.put_state(room, TYPE, bob | {"document": worker_yaml("bob", modle="x")}, "worker/bob")
+    await bed.homeserver.put_state(room, TYPE, journal_events.content(large, url), "worker/carol")
+    await bed.homeserver.put_state(room, TYPE, carol | {"revision": "many"}, "worker/dave")
+
+    other = await bed.store("other.db")
+    done = await bed.rebuilt(other)
+
+    assert done.objects == 1
+    assert [stored.name for stored in await objects.every(other)] == ["alice"]
+    said = "\n".join(str(problem) for problem in done.problems)
+    for words in ("worker/bob", "Did you mean `model`?", "worker/carol in the journal", "`sha256`", "worker/dave"):
+        assert words in said
+
+
+async def test_direct_rooms_are_known_again_and_nothing_said_there_is_asked_again(bed: Journalled) -> None:
+    store = await bed.store()
+    await declare(store, worker_yaml("alice"))
+    await bed.publish(store)
+    user = f"@agent-alice:{SERVER_NAME}"
+    await bed.homeserver.ensure_user(user)
+    direct = await bed.operator.create_room(invite=[user], is_direct=True)
+    await bed.homeserver.join(direct, user=user)
+    last = await bed.operator.say(direct, "an old question")
+
+    other = await bed.store("other.db")
+    await bed.rebuilt(other)
+
+    found = await rooms.get(other, direct)
+    assert found is not None
+    assert (found.purpose, found.owner, found.seen) == ("direct", user, last)
+    assert await rooms.get(other, await bed.room()) is None  # its keeper finds it by its alias
+
+
+async def test_what_is_not_empty_or_has_no_journal_is_refused(bed: Journalled) -> None:
+    store = await bed.store()
+    with pytest.raises(NotFound, match="no journal"):
+        await bed.rebuilt(store)
+    await declare(store, worker_yaml("alice"))
+    with pytest.raises(Conflict, match="1 object already"):
+        await bed.rebuilt(store)
+
+
+async def test_what_an_operator_wrote_last_is_left_for_the_next_start(bed: Journalled) -> None:
+    store = await bed.store()
+    await declare(store, worker_yaml("alice", soul="published"))
+    await bed.publish(store)
+    await bed.operator.event(await bed.room(), lambda event: event.get("state_key") == "worker/alice")
+    event = await write(bed, "worker/alice", {"document": worker_yaml("alice", soul="not seen")})
+
+    other = await bed.store("other.db")
+    done = await bed.rebuilt(other)
+    assert (done.objects, done.later, done.problems) == (1, ["worker/alice"], [])
+    assert "published" in (await published(other, ALICE)).text
+
+    bed.received.clear()
+    await bed.publish(other)
+    assert [one["event_id"] for one in bed.received] == [event]
