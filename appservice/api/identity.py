@@ -13,11 +13,13 @@ from time import monotonic
 from aiohttp import web
 
 from appservice.api.problems import Unauthorized
+from appservice.errors import Unavailable
 
 KEPT_S = 60.0
 REFUSED_S = 5.0
 MOST = 1_000
 AT_ONCE = 8
+PATIENCE_S = 10.0
 
 Whoami = Callable[[str], Awaitable[str]]
 Identify = Callable[[web.Request], Awaitable["Identity"]]
@@ -41,7 +43,7 @@ class Tokens:
         self._asking = asyncio.Semaphore(AT_ONCE)  # strangers do not get between Opsroom and its homeserver
 
     async def identify(self, request: web.Request) -> Identity:
-        """Raises Unauthorized."""
+        """Raises Unauthorized, and Unavailable while the homeserver says nothing."""
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         token = token.strip()
         if scheme.lower() != "bearer" or not token:
@@ -49,10 +51,17 @@ class Tokens:
                 "There is no access token with this request.",
                 fix="Send `Authorization: Bearer TOKEN` with an access token of your Matrix account.",
             )
-        user = await self._user(token)
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                user = await self._user(token)
+                operators = await self._operators() if user else frozenset()
+        except TimeoutError as error:
+            raise Unavailable(
+                "The homeserver does not say who you are: it does not answer.", fix="Try again in a moment."
+            ) from error
         if not user:
             raise Unauthorized("The homeserver does not know this access token.", fix="Log in again for a new one.")
-        return Identity(user=user, operator=user in await self._operators())
+        return Identity(user=user, operator=user in operators)
 
     async def _user(self, token: str) -> str:
         key = hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()

@@ -46,11 +46,11 @@ class Stream:
 
 
 class Streams:
-    """All of them. `until`: an event that a reader waits for, or the next heartbeat, or the end."""
+    """All of them; `open` is how many. `until`: an event that a reader waits for, or the next heartbeat, or the end."""
 
     def __init__(self) -> None:
         self._ending = asyncio.Event()
-        self._open = 0
+        self.open = 0
 
     @property
     def ended(self) -> bool:
@@ -63,10 +63,10 @@ class Streams:
     @asynccontextmanager
     async def opened(self, request: web.Request) -> AsyncIterator[Stream]:
         """What is wrong inside is the last event that the reader gets. Raises Limit when there are too many."""
-        if self._open >= MOST_READERS:
+        if self.open >= MOST_READERS:
             raise Limit(f"{MOST_READERS} readers follow something already.", fix="End some of them.")
         response = web.StreamResponse(headers={"Content-Type": EVENTS, "Cache-Control": "no-store"})
-        self._open += 1
+        self.open += 1
         try:
             await response.prepare(request)
             stream = Stream(response)
@@ -84,7 +84,7 @@ class Streams:
             with suppress(ConnectionResetError):
                 await response.write_eof()
         finally:
-            self._open -= 1
+            self.open -= 1
 
     async def until(self, news: asyncio.Event, timeout_s: float = HEARTBEAT_S) -> bool:
         """Whether there is news; False after a while, or at the end."""

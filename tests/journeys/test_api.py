@@ -367,12 +367,6 @@ async def test_nobody_gets_in_without_a_token_that_is_good(stack: Stack) -> None
     assert stack.op.token not in stack.log()
 
 
-async def test_a_token_that_is_logged_out_is_good_for_a_minute_at_most(stack: Stack) -> None:
-    from appservice.api import identity
-
-    assert identity.KEPT_S <= 60
-
-
 async def test_what_cannot_be_read_is_refused_in_words(rest: Api) -> None:
     problem(await rest.ask("GET", "nothing-here"), 404, "nothing at this address")
     answer = await rest.ask("DELETE", "workers")

@@ -8,7 +8,7 @@ import pytest
 from aiohttp import web
 
 from appservice import errors
-from appservice.api import identity, problems, shapes
+from appservice.api import identity, problems, shapes, streaming
 from appservice.api.bodies import as_yaml, read_map, several, written
 from appservice.api.following import fresh_lines
 from appservice.api.identity import MOST, Tokens
@@ -300,7 +300,36 @@ async def test_tokens_are_asked_about_once_a_minute_and_not_kept(monkeypatch: py
     for number in range(MOST + 50):
         await identify(f"Bearer good{number}")
     assert len(tokens._known) == MOST
+    assert identity.KEPT_S <= 60
     monkeypatch.setattr(identity, "PATIENCE_S", 0.01)
     with pytest.raises(errors.Unavailable):
         await identify("Bearer slow")
     assert not any("good" in repr(known) for known in tokens._known)
+
+
+async def test_a_reader_that_does_not_read_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streaming, "SLOW_S", 0.2)
+    streams, dropped = streaming.Streams(), asyncio.Event()
+
+    async def endless(request: web.Request) -> web.StreamResponse:
+        async with streams.opened(request) as stream:
+            while not streams.ended:
+                await stream.send("line", {"line": "x" * 100_000})
+        dropped.set()
+        return stream.response
+
+    app = web.Application()
+    app.add_routes([web.get("/", endless)])
+    runner = web.AppRunner(app)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        [(host, port)] = runner.addresses
+        _, writer = await asyncio.open_connection(host, port, limit=1_000)
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        async with asyncio.timeout(30):
+            await dropped.wait()
+        assert streams.open == 0
+        writer.close()
+    finally:
+        await runner.cleanup()
