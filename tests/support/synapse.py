@@ -8,7 +8,7 @@ import os
 import secrets
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -27,7 +27,7 @@ from tests.support.children import free_port
 Event = dict[str, Any]
 SERVER_NAME = "ops.test"
 _START_S = 60.0
-_SHARED_SECRET = secrets.token_hex()
+SHARED_SECRET = secrets.token_hex()
 
 
 class MatrixError(Exception):
@@ -46,6 +46,7 @@ class Synapse:
     root: Path
     registrations: Sequence[Path] = ()
     server_name: str = SERVER_NAME
+    more: Mapping[str, object] = field(default_factory=dict)  # settings of its own
     port: int = field(default_factory=free_port)
     session: aiohttp.ClientSession = field(default_factory=aiohttp.ClientSession, repr=False)
     process: asyncio.subprocess.Process | None = None
@@ -69,10 +70,11 @@ class Synapse:
         settings = homeserver_yaml(self.server_name, self.root, self.root / "none.yaml", self.port)
         settings |= {
             "app_service_config_files": [str(path) for path in self.registrations],
-            "registration_shared_secret": _SHARED_SECRET,
-            "macaroon_secret_key": _SHARED_SECRET,
-            "form_secret": _SHARED_SECRET,
+            "registration_shared_secret": SHARED_SECRET,
+            "macaroon_secret_key": SHARED_SECRET,
+            "form_secret": SHARED_SECRET,
             "bcrypt_rounds": 4,
+            **self.more,
         }
         config.write_text(yaml.safe_dump(settings))
         return config
@@ -119,7 +121,7 @@ class Synapse:
             "username": name,
             "password": password,
             "admin": admin,
-            "mac": hmac.new(_SHARED_SECRET.encode(), words.encode(), hashlib.sha1).hexdigest(),
+            "mac": hmac.new(SHARED_SECRET.encode(), words.encode(), hashlib.sha1).hexdigest(),
         }
         account = await self.call("POST", register, body)
         return Person(server=self, user_id=account["user_id"], password=password, token=account["access_token"])
@@ -225,9 +227,11 @@ def text(body: str, html: str = "") -> Event:
 
 
 @contextlib.asynccontextmanager
-async def running_synapse(root: Path, *registrations: Path, port: int = 0) -> AsyncIterator[Synapse]:
-    """A homeserver with these application services, gone at the end."""
-    server = Synapse(root=root, registrations=registrations, port=port or free_port())
+async def running_synapse(
+    root: Path, *registrations: Path, port: int = 0, more: Mapping[str, object] | None = None
+) -> AsyncIterator[Synapse]:
+    """A homeserver with these application services, gone at the end. `more`: settings of its own."""
+    server = Synapse(root=root, registrations=registrations, port=port or free_port(), more=more or {})
     try:
         await server.start()
         yield server
