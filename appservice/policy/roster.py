@@ -4,6 +4,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from pydantic import ValidationError
+
+from appservice.errors import Invalid
 from appservice.resources import manager, team
 from appservice.resources.human import HumanSpec
 from appservice.resources.manager import ManagerSpec
@@ -106,36 +109,57 @@ Declared = tuple[str, str, Mapping[str, Any]]  # kind, name, spec in its canonic
 
 
 def build(documents: Iterable[Declared], *, names: Names, operators: frozenset[str]) -> Roster:
-    """From the documents people wrote: those of objects that belong to another one are left out."""
+    """From the documents people wrote: those of objects that belong to another one are left out.
+
+    Raises Invalid for a document that an earlier program took and this one does not: what follows from it is unknown,
+    and to leave it out would end its rooms.
+    """
     agents: dict[str, Agent] = {}
     teams: dict[str, Team] = {}
     humans: dict[str, Human] = {}
     for kind, name, spec in documents:
-        match kind:
-            case "Worker":
-                own = Rules(policy=_policy(spec), document=f"worker/{name}", path=("spec", "channelPolicy"))
-                agents[name] = Agent(name=name, user=names.user(name), role="worker", rules=(own,))
-            case "Manager":
-                called, _ = manager.agent(name, ManagerSpec.model_validate(spec))
-                agents[called] = Agent(name=called, user=names.user(called), role="manager")
-            case "Team":
-                found = TeamSpec.model_validate(spec)
-                teams[name] = _team(name, found, names)
-                agents |= _members(name, found, names)
-            case "Human":
-                human = HumanSpec.model_validate(spec)
-                user = names.person(name)
-                if names.is_ours(user):  # refused where it is declared; the user prefix may have changed since
-                    continue
-                humans[user] = Human(
-                    name=name,
-                    user=user,
-                    shown=human.display_name,
-                    level=human.permission_level,
-                    teams=human.accessible_teams,
-                    workers=human.accessible_workers,
-                )
+        try:
+            _add(kind, name, spec, names, agents, teams, humans)
+        except ValidationError as error:
+            key = f"{kind.lower()}/{name}"
+            fix = f"Declare it again: `!edit {key}` gives it as a file."
+            raise Invalid(f"the stored `{key}` cannot be read by this program", fix=fix) from error
     return Roster(names=names, operators=operators, agents=agents, teams=teams, humans=humans)
+
+
+def _add(
+    kind: str,
+    name: str,
+    spec: Mapping[str, Any],
+    names: Names,
+    agents: dict[str, Agent],
+    teams: dict[str, Team],
+    humans: dict[str, Human],
+) -> None:
+    match kind:
+        case "Worker":
+            own = Rules(policy=_policy(spec), document=f"worker/{name}", path=("spec", "channelPolicy"))
+            agents[name] = Agent(name=name, user=names.user(name), role="worker", rules=(own,))
+        case "Manager":
+            called, _ = manager.agent(name, ManagerSpec.model_validate(spec))
+            agents[called] = Agent(name=called, user=names.user(called), role="manager")
+        case "Team":
+            found = TeamSpec.model_validate(spec)
+            teams[name] = _team(name, found, names)
+            agents |= _members(name, found, names)
+        case "Human":
+            human = HumanSpec.model_validate(spec)
+            user = names.person(name)
+            if names.is_ours(user):  # refused where it is declared; the user prefix may have changed since
+                return
+            humans[user] = Human(
+                name=name,
+                user=user,
+                shown=human.display_name,
+                level=human.permission_level,
+                teams=human.accessible_teams,
+                workers=human.accessible_workers,
+            )
 
 
 def _team(name: str, spec: TeamSpec, names: Names) -> Team:

@@ -2,7 +2,8 @@
 
 import pytest
 
-from appservice.policy.roster import Roster
+from appservice.errors import Invalid
+from appservice.policy.roster import Roster, build
 from appservice.policy.triggers import Decision, Place, may_trigger
 from appservice.resources.source import FieldPath
 from appservice.resources.worker import ChannelPolicy
@@ -454,3 +455,8 @@ def test_nobody_calls_itself_whatever_a_policy_says() -> None:
         roster_of(team("dev", "lena", "ben", fields="channelPolicy: {groupAllowExtra: [ben]}")), "ben", "ben"
     )
     assert (decision.verdict, decision.rule) == ("deny", "itself")
+
+
+def test_a_stored_document_that_this_program_does_not_read_is_named_and_nothing_is_left_out() -> None:
+    with pytest.raises(Invalid, match="the stored `team/dev` cannot be read"):
+        build([("Team", "dev", {"leaders": []})], names=NAMES, operators=frozenset())
