@@ -65,7 +65,7 @@ class TeamReconciler:
     async def _admin(self, user: str) -> Condition:
         if await self._w.rooms.known(user):
             return Condition(type="Admin", status="True", reason="Found", message=user)
-        message = f"The team's admin {user} has no account. Declare a Human, or make the account; the rooms wait for it."
+        message = f"The admin {user} has no account. Declare a Human, or make the account: the rooms wait for it."
         return Condition(type="Admin", status="False", reason="NotFound", message=message)
 
     async def _ensure_storage(self, name: str) -> Done:
