@@ -288,8 +288,12 @@ class Table:
         actions = [("restart", "make its sandbox anew; files stay", change.restart)]
         if name == "Worker":
             actions += [
-                ("wake", "have it run: state Running", change.wake),
-                ("sleep", "have it sleep until it is mentioned: state Sleeping", change.sleep),
+                ("wake", "have it run: state Running, in its Team if it is of one", change.wake),
+                (
+                    "sleep",
+                    "have it sleep until it is mentioned: state Sleeping, in its Team if it is of one",
+                    change.sleep,
+                ),
             ]
         for word, summary, handler in actions:
             yield Route(

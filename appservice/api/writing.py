@@ -18,12 +18,14 @@ from appservice.api.routing import Call
 from appservice.api.world import RULE, World, answered, entry, key_of, nothing, shown
 from appservice.errors import Conflict, Invalid
 from appservice.reconcile import plan as planning
-from appservice.reconcile.desk import Also
+from appservice.reconcile.desk import Also, First
 from appservice.reconcile.plan import Step
+from appservice.resources import setting
 from appservice.resources.document import Document
 from appservice.resources.kind import Kind
-from appservice.store import audit, objects, versions
-from appservice.store.changes import Key
+from appservice.resources.printing import to_yaml
+from appservice.store import audit, declaring, objects, versions
+from appservice.store.changes import Key, parse
 from appservice.store.database import Connection
 from appservice.store.declaring import Accepted, Author
 from appservice.store.objects import Stored
@@ -82,10 +84,10 @@ class Writing:
         return await self._patched(call, patch)
 
     async def wake(self, call: Call) -> web.Response:
-        return await self._patched(call, {"spec": {"state": "Running"}})
+        return await self._to_state(call, "Running")
 
     async def sleep(self, call: Call) -> web.Response:
-        return await self._patched(call, {"spec": {"state": "Sleeping"}})
+        return await self._to_state(call, "Sleeping")
 
     async def delete(self, call: Call) -> web.Response:
         stored = await world.stored(self._w.store, key_of(call))
@@ -189,26 +191,55 @@ class Writing:
                 return await self._declared(call, document, first)
             except _Moved:
                 continue
-        raise Conflict(f"`{key}` is changed all the time.", fix="Try it again.")
+        raise _restless(key)
+
+    async def _to_state(self, call: Call, state: str) -> web.Response:
+        """Where the agent is declared: in its own document, or in that of what it is part of."""
+        key, seen = key_of(call), _seen(call, "")
+        for _ in range(TRIES):
+            agent = await world.stored(self._w.store, key)
+            holder = await world.stored(self._w.store, parse(agent.owner)) if agent.owner else agent
+            [declared] = await asyncio.to_thread(self._w.read, holder.text.encode(), str(holder.key))
+            path = next((part.path for part in declaring.parts(declared) if part.name == agent.name), ())
+            field = ".".join(str(part) for part in path) if path[:1] == ("spec",) else "spec"
+            text = to_yaml(setting.with_fields(holder.document, [f"{field}.state={state}"]))
+            [document] = await asyncio.to_thread(self._w.read, text.encode(), str(holder.key))
+
+            async def first(db: Connection, holder: Stored = holder) -> None:
+                await self._fresh(db, key, seen)
+                stored = await objects.get(db, holder.key)
+                if stored is None or stored.generation != holder.generation:
+                    raise _Moved
+
+            try:
+                return await self._declared(call, document, first, about=key)
+            except _Moved:
+                continue
+        raise _restless(key)
 
     async def _declared(
-        self, call: Call, document: Document, first: Callable[[Connection], Awaitable[None]], *, made: int = 200
+        self, call: Call, document: Document, first: First, *, made: int = 200, about: Key | None = None
     ) -> web.Response:
+        """Declare one document; the answer is the object that it, or `about`, names."""
         steps = await self._steps([document])
         views, done = await self._done(
-            call, lambda also: self._w.desk.declare([document], _author(call), also=also, first=first), "apply"
+            call,
+            lambda also: self._w.desk.declare([document], _author(call), also=also, first=first),
+            "apply",
+            about=about,
         )
         [(_, action)] = done.documents
-        return answered(views[0] | _plan(call, steps), status=made if action == "created" else 200)
+        return answered(views[-1] | _plan(call, steps), status=made if action == "created" else 200)
 
     async def _done(
-        self, call: Call, work: Callable[[Also], Awaitable[Accepted]], action: str
+        self, call: Call, work: Callable[[Also], Awaitable[Accepted]], action: str, *, about: Key | None = None
     ) -> tuple[list[dict[str, Any]], Accepted]:
         """Do it, with its lines in the audit; a dry run does all of it and takes it back."""
         views: list[dict[str, Any]] = []
 
         async def also(db: Connection, done: Accepted) -> None:
-            views[:] = [await shown(db, key) for key, _ in done.documents]
+            keys = [*(key for key, _ in done.documents), *([about] if about else [])]
+            views[:] = [await shown(db, key) for key in keys]
             if call.query.get("dryRun"):
                 raise _Undone(done, views)
             for key, became in done.documents:
@@ -228,11 +259,14 @@ class Writing:
                 return None
             raise nothing(key)
         _not_a_part(stored)
+        await self._fresh(db, key, seen)
+        return stored
+
+    async def _fresh(self, db: Connection, key: Key, seen: str) -> None:
         if seen and seen != str(await versions.of(db, key)):
             raise Conflict(
                 f"`{key}` has changed since you read it.", fix="Read it again, and write what you want then."
             )
-        return stored
 
     async def _steps(self, documents: Sequence[Document], *, prune: bool = False) -> list[Step]:
         known = {stored.key: stored for stored in await objects.every(self._w.store)}
@@ -275,6 +309,10 @@ def _seen(call: Call, version: str) -> str:
     if given and given != "*" and version and given != version:
         raise Malformed("If-Match and metadata.resourceVersion differ.", fix="Send one of them.")
     return version or given.replace("*", "")
+
+
+def _restless(key: Key) -> Conflict:
+    return Conflict(f"`{key}` is changed all the time.", fix="Try it again.")
 
 
 def _plan(call: Call, steps: Sequence[Step]) -> dict[str, Any]:

@@ -239,6 +239,13 @@ async def test_a_team_and_its_parts(rest: Api) -> None:
         answer = await rest.ask(method, "workers/rest-ben", sent)
         problem(answer, 409, "`worker/rest-ben` is part of `team/rest-team`")
 
+    slept = await rest.ask("POST", "workers/rest-ben/sleep")
+    assert (slept.status, slept.body["kind"], slept.body["spec"]["state"]) == (200, "Worker", "Sleeping")
+    declaration = (await rest.ask("GET", "teams/rest-team")).body["spec"]
+    assert (declaration["workers"][0]["state"], declaration["leader"]["state"]) == ("Sleeping", "Stopped")
+    lead = await rest.ask("POST", "workers/rest-team-lead/wake", dryRun="All")
+    assert ("state" in lead.body["spec"], lead.body["plan"][0]["name"]) == (False, "rest-team")
+
     plan = await rest.ask("PUT", "teams/rest-team", team("rest-team", "rest-carla"), dryRun="All")
     assert {(step["name"], step["action"]) for step in plan.body["plan"]} == {
         ("rest-team", "change"),
