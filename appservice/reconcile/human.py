@@ -10,8 +10,8 @@ from appservice.policy.roster import Human, Roster
 from appservice.reconcile.recording import save
 from appservice.reconcile.steps import Done, blocked, told
 from appservice.reconcile.world import World, effective
-from appservice.store import objects, status
-from appservice.store.changes import Key
+from appservice.store import status
+from appservice.store.objects import Stored
 from appservice.store.status import Condition
 
 PARALLEL = 8
@@ -21,16 +21,9 @@ class HumanReconciler:
     def __init__(self, world: World) -> None:
         self._w = world
 
-    async def reconcile(self, key: Key) -> float | None:
-        stored = await objects.get(self._w.store, key)
-        if stored is None:
-            return None
-        roster = await self._w.declared.roster()
+    async def build(self, stored: Stored) -> float | None:
+        key, roster = stored.key, await self._w.declared.roster()
         user = roster.names.person(stored.name)
-        if stored.deleting:
-            await self._w.rooms.without(user)
-            await self._w.forget(stored)
-            return None
         human = roster.humans[user]
         account, error = await told("Account", lambda: self._ensure_account(human))
         joined: list[str] = []
@@ -50,6 +43,10 @@ class HumanReconciler:
         if errors:
             raise errors[0]
         return None
+
+    async def tear_down(self, stored: Stored) -> None:
+        await self._w.rooms.without(self._w.declared.names.person(stored.name))
+        await self._w.forget(stored)
 
     async def _ensure_account(self, human: Human) -> Done:
         try:

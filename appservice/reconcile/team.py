@@ -11,7 +11,7 @@ from appservice.reconcile.recording import save
 from appservice.reconcile.rooms import KIND as ROOM
 from appservice.reconcile.steps import Done, told
 from appservice.reconcile.world import World, effective
-from appservice.store import objects, rooms, status
+from appservice.store import rooms, status
 from appservice.store.changes import Key
 from appservice.store.objects import Stored
 from appservice.store.status import Condition, Status
@@ -27,13 +27,8 @@ class TeamReconciler:
     def __init__(self, world: World) -> None:
         self._w = world
 
-    async def reconcile(self, key: Key) -> float | None:
-        stored = await objects.get(self._w.store, key)
-        if stored is None:
-            return None
-        if stored.deleting:
-            await self._tear_down(stored)
-            return None
+    async def build(self, stored: Stored) -> float | None:
+        key = stored.key
         facts: dict[str, Any] = {}
         team = (await self._w.declared.roster()).teams[stored.name]
         prefix = self._w.declared.prefix
@@ -83,7 +78,7 @@ class TeamReconciler:
         equals = self._w.rooms.equals(alias)
         return Done("OthersKeepPower", equals) if equals else Done("InLine", facts[fact])
 
-    async def _tear_down(self, stored: Stored) -> None:
+    async def tear_down(self, stored: Stored) -> None:
         """Its agents go first, each by its own pass; then its rooms. Its files stay: they are people's work."""
         if await self._w.parts(stored):
             return
@@ -97,25 +92,21 @@ class ManagerReconciler:
     def __init__(self, world: World) -> None:
         self._w = world
 
-    async def reconcile(self, key: Key) -> float | None:
-        stored = await objects.get(self._w.store, key)
-        if stored is None:
-            return None
-        parts = await self._w.parts(stored)
-        if stored.deleting:
-            if not parts:
-                await self._w.forget(stored)
-            return None
-        [(agent, found)] = parts
-        old = await status.get(self._w.store, key)
+    async def build(self, stored: Stored) -> float | None:
+        [(agent, found)] = parts = await self._w.parts(stored)
+        old = await status.get(self._w.store, stored.key)
         fresh = replace(
             old,
             phase=found.phase if found.observed_generation == agent.generation else "Updating",
             observed_generation=stored.generation,
             facts=dict(found.facts),
         ).with_conditions((_members(parts), effective(stored)), now=time())
-        await save(self._w.store, self._w.changes, key, old, fresh)
+        await save(self._w.store, self._w.changes, stored.key, old, fresh)
         return None
+
+    async def tear_down(self, stored: Stored) -> None:
+        if not await self._w.parts(stored):
+            await self._w.forget(stored)
 
 
 def _facts(parts: Parts, leader: str) -> dict[str, Any]:

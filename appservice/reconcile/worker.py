@@ -46,19 +46,10 @@ class WorkerReconciler:
     def __init__(self, world: World) -> None:
         self._w = world
 
-    async def reconcile(self, key: Key) -> float | None:
-        """One pass; seconds until the next look, None for "when woken". Raises the first step's error."""
-        stored = await objects.get(self._w.store, key)
-        if stored is None:
-            return None
-        if stored.deleting:
-            await self._tear_down(stored)
-            return None
-        return await self._build(stored)
-
     # -- up -----------------------------------------------------------------------------------------------------
 
-    async def _build(self, stored: Stored) -> float | None:
+    async def build(self, stored: Stored) -> float | None:
+        """One pass; seconds until the next look. Raises the first step's error."""
         spec = WorkerSpec.model_validate(stored.document["spec"])
         old = await status.get(self._w.store, stored.key)
         awake_until = await self._awake_until(stored.name)
@@ -213,7 +204,7 @@ class WorkerReconciler:
 
     # -- down ---------------------------------------------------------------------------------------------------
 
-    async def _tear_down(self, stored: Stored) -> None:
+    async def tear_down(self, stored: Stored) -> None:
         """Undo in reverse. A step that fails stops here; the next pass begins again, and each step is repeatable."""
         name = stored.name
         where = door(self._w.settings, name)
