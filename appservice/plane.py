@@ -193,6 +193,7 @@ class Plane:
 
     async def _first_gap(self) -> None:
         await _patiently(partial(self.gaps.close, ops_room=self.operators.ops_room), "homeserver")
+        self.journal.caught_up()
 
     async def _greet(self) -> None:
         """Say hello at once; when parts were still on their way, say so there when they have come."""

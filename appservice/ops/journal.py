@@ -57,7 +57,7 @@ class JournalDoor:
         if event.state_key is None:
             return Effect(after=self._journal.look_again)
         notice = await self._taken(event, event.state_key)
-        await self._journal.mend(event.room_id, event.state_key)
+        await self._journal.mend(event.room_id, event.state_key, event.content)
         if notice is None:
             return None
         return Effect(write=lambda db: self._sender.keep(db, notice), after=lambda: self._soon(notice))

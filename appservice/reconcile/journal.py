@@ -9,6 +9,7 @@ somebody else left there.
 """
 
 import asyncio
+import json
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
@@ -34,6 +35,7 @@ from appservice.store.journal import Change
 BATCH = 100
 LONGEST_PAUSE_S = 30.0
 _HOPS = 50  # events of others over one of ours
+_PAGES = 50  # back in a timeline
 
 log = structlog.get_logger()
 
@@ -79,6 +81,7 @@ class Journal:
         self._limit = limit
         self._lock = asyncio.Lock()
         self._news = asyncio.Event()
+        self._caught_up = False
         self._looked = False  # whether what follows is known
         self._numbers: dict[int, str] = {}
         self._places: dict[str, Place] = {}
@@ -112,22 +115,32 @@ class Journal:
         async with self._lock:
             await self._publish()
 
+    def caught_up(self) -> None:
+        """What was said while nobody listened has been received. Only from now on can what stands in the rooms be
+        handed on: before, it would come before what was written earlier."""
+        self._caught_up = True
+        if not self._looked or any(place.over for place in self._places.values()):
+            self.look_again()
+
     def look_again(self) -> None:
         """What is known of the rooms may not be so any more."""
         self._looked = False
         self._news.set()
 
-    async def mend(self, room_id: str, state_key: str) -> None:
-        """Let a state that somebody wrote be what is declared, once everything is published."""
+    async def mend(self, room_id: str, state_key: str, said: Raw) -> None:
+        """Let what is declared stand where somebody wrote something that is handled now, once everything is published.
+        What somebody wrote over it since then has its own turn."""
         async with self._lock:
             await self._publish()
+            now = map_of(await self._homeserver.state_event(room_id, JOURNAL, state_key))
+            if dict(now) != dict(said):
+                return
             change = await self._declared(state_key)
             place = self._places.get(state_key)
-            now = dict(map_of(await self._homeserver.state_event(room_id, JOURNAL, state_key)))
-            if change is not None and place is not None and place.room_id == room_id:
-                if now != journal_events.content(change, place.url):
-                    await self._put(change)
-            elif place is not None and place.live and place.room_id == room_id and change is None:
+            here = place is not None and place.room_id == room_id
+            if change is not None and here:
+                await self._put(change)
+            elif place is not None and here and place.live:
                 await self._leave(room_id, state_key, keep=bool(now))
             elif now:
                 await self._send(room_id, state_key, {})
@@ -154,14 +167,16 @@ class Journal:
             raise
 
     async def _catch_up(self) -> None:
-        """Take the position from the rooms: what stands there, and all before it, was sent by a run that was killed."""
-        reached = 0
-        for change in await journal.waiting(self._store):
-            place = self._places.get(str(change.key))
-            if place is not None and place.mark == _mark(change):
-                reached = change.revision
-        if reached:
-            await self._store.write(partial(journal.published, revision=reached))
+        """Take the position from the rooms: what was said there last, and all before it, was sent by a run that was
+        killed. The timeline tells; what stands there may be somebody else's."""
+        if not (waiting := await journal.waiting(self._store)):
+            return
+        marks: set[str] = set()
+        for room_id in self._numbers.values():
+            page, _ = await _said(self._homeserver, room_id)
+            marks |= {journal_events.mark(map_of(event.get("content"))) for event in page}
+        if reached := [change.revision for change in waiting if _mark(change) in marks]:
+            await self._store.write(partial(journal.published, revision=reached[-1]))
 
     async def _drain(self) -> None:
         while waiting := await journal.waiting(self._store, limit=BATCH):
@@ -195,7 +210,8 @@ class Journal:
             return
         for event in await self._homeserver.state(room_id):
             if (event["type"], event["state_key"]) == (JOURNAL, state_key):
-                await self._send(room_id, state_key, await ours(self._homeserver, room_id, event))
+                said, _ = await ours(self._homeserver, room_id, event)
+                await self._send(room_id, state_key, said)
 
     async def _upload(self, change: Change) -> str:
         data = change.text.encode()
@@ -228,11 +244,13 @@ class Journal:
 
     async def _read(self, number: int) -> str:
         room_id = await self._rooms.bring(desired.journal_alias(number, prefix=self._prefix))
-        foreign = []
+        foreign: list[dict[str, Any]] = []
         for event in await self._homeserver.state(room_id):
             if event["type"] != JOURNAL:
                 continue
-            key, said = str(event["state_key"]), await ours(self._homeserver, room_id, event)
+            key = str(event["state_key"])
+            said, others = await ours(self._homeserver, room_id, event)
+            foreign += others
             place = Place(
                 room_id=room_id,
                 mark=journal_events.mark(said),
@@ -243,45 +261,72 @@ class Journal:
             )
             if place.live or key not in self._places or not self._places[key].live:
                 self._places[key] = place
-            if place.over:
-                foreign.append(dict(event, room_id=room_id))
         self._numbers[number] = room_id
-        if foreign:
+        if foreign and self._caught_up:
             await self._receive(wanted(foreign))
         return room_id
 
     async def _heal(self) -> None:
         """Put right what is published and not there. An event of somebody else is left to whoever handles it."""
         upto = await journal.position(self._store)
-        waiting = {str(event["event_id"]) for event in await inbox.unfinished(self._store)}
+        waiting = frozenset(str(event["event_id"]) for event in await inbox.unfinished(self._store))
         declared = {str(change.key): change for change in await journal.latest(self._store)}
         for key, change in declared.items():
             place = self._places.get(key)
-            if change.revision > upto or (place and place.over in waiting):
+            if change.revision > upto or (place and not self._is_settled(place, waiting)):
                 continue
             wrong = place is None or bool(place.over) or place.mark != _mark(change)
             if wrong and (change.text or (place and (place.live or place.over))):
                 await self._put(change)
         unknown = [(key, place) for key, place in self._places.items() if key not in declared]
         for key, place in unknown:
-            if place.over and place.over not in waiting and (place.dropped or not place.live):
+            if place.over and self._is_settled(place, waiting) and (place.dropped or not place.live):
                 await self._send(place.room_id, key, {})
                 del self._places[key]
         if left := sorted(key for key, place in unknown if place.live and not place.dropped):
             await self._tell(left)
 
+    def _is_settled(self, place: Place, waiting: frozenset[str]) -> bool:
+        """Whether nothing of somebody else's stands there that has still to be handled."""
+        return not place.over or (self._caught_up and place.over not in waiting)
 
-async def ours(homeserver: Homeserver, room_id: str, event: Raw) -> Raw:
-    """Content of our newest event under the key of this state event: its own, or that of one it came after."""
+
+async def ours(homeserver: Homeserver, room_id: str, event: Raw) -> tuple[Raw, list[dict[str, Any]]]:
+    """Content of our newest event under the key of this state event: its own, or that of one it came after; and the
+    events of others since then, the oldest first."""
+    others: list[dict[str, Any]] = []
     for _ in range(_HOPS):
         if event.get("sender") == homeserver.bot:
-            return map_of(event.get("content"))
+            return map_of(event.get("content")), others[::-1]
+        others.append(dict(event, room_id=room_id))
         before = text_of(map_of(event.get("unsigned")).get("replaces_state"))
         found = await homeserver.event(room_id, before) if before else None
         if found is None:
             break
         event = found
+    return await _said_of(homeserver, room_id, str(others[0]["state_key"])), others[::-1]
+
+
+async def _said_of(homeserver: Homeserver, room_id: str, state_key: str) -> Raw:
+    """Content of our newest event under a key, from the timeline: of two that were written at the same moment, the one
+    that stands there does not lead to the other."""
+    start = ""
+    for _ in range(_PAGES):
+        page, start = await _said(homeserver, room_id, start)
+        for event in page:
+            if event.get("state_key") == state_key:
+                return map_of(event.get("content"))
+        if not start:
+            break
     return {}
+
+
+async def _said(homeserver: Homeserver, room_id: str, start: str = "") -> tuple[list[Raw], str]:
+    """A page of our own events in a room of the journal, newest first, and where the next one begins."""
+    wanted = {"types": [JOURNAL], "senders": [homeserver.bot]}
+    query = {"dir": "b", "limit": str(BATCH), "filter": json.dumps(wanted)} | ({"from": start} if start else {})
+    page = await homeserver.call("GET", f"rooms/{quote(room_id)}/messages", query=query)
+    return list(page["chunk"]), str(page.get("end", ""))
 
 
 def _mark(change: Change) -> str:

@@ -91,7 +91,7 @@ async def _read(homeserver: Homeserver, prefix: str, done: Rebuilt) -> list[Chan
             key = str(event["state_key"])
             if event["sender"] != homeserver.bot:
                 done.later.append(key)
-            said = await ours(homeserver, str(room_id), event)
+            said, _ = await ours(homeserver, str(room_id), event)
             change = await _change(homeserver, key, said, done) if said else None
             if change is not None and (key not in found or _is_newer(change, found[key])):
                 found[key] = change

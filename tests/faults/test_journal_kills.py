@@ -108,3 +108,30 @@ async def test_changes_accepted_while_the_homeserver_dies_are_published_when_it_
     await all_published(shaken, before + 2)
 
     assert await timeline(shaken) == revisions(shaken)
+
+
+async def test_what_an_operator_writes_there_is_applied_once_and_in_order_over_kills(shaken: Stack) -> None:
+    room = await shaken.op.resolve(f"#opsroom-journal:{shaken.info['server_name']}")
+    written: dict[str, list[str]] = {"scribe": [], "writer": []}
+    for number in range(12):
+        for name, events in written.items():
+            path = f"rooms/{quote(room)}/state/{TYPE}/{quote(f'worker/{name}', safe='')}"
+            text = worker_yaml(name, soul=f"Version {number}.", state="Stopped")
+            events.append(str((await shaken.op.call("PUT", path, {"document": text}))["event_id"]))
+        if number % 4 == 1:
+            await faults.kill(shaken, "control_plane")
+    for name, events in written.items():
+        await shaken.op.until(partial(ours_is_last, shaken, f"worker/{name}", events[-1]), name, faults.PATIENCE_S)
+    await faults.all_done(shaken)
+
+    with closing(sqlite3.connect(f"file:{shaken.data_dir / 'opsroom.db'}?mode=ro", uri=True)) as db:
+        for name, events in written.items():
+            found = db.execute("SELECT cause FROM revisions WHERE name = ? ORDER BY revision", (name,)).fetchall()
+            assert [cause for (cause,) in found] == events
+    assert await timeline(shaken) == revisions(shaken)
+
+
+def ours_is_last(stack: Stack, key: str, cause: str) -> bool:
+    """Whether the newest event of an object is Opsroom's, and says that it comes from this one."""
+    of = [event for event in stack.op.events if event["type"] == TYPE and event["state_key"] == key]
+    return bool(of) and of[-1]["content"].get("cause") == cause

@@ -106,14 +106,14 @@ async def test_what_somebody_wrote_over_the_last_event_does_not_hide_that_it_was
     await declare(store, worker_yaml("alice", soul="one"))
     await bed.publish(store)
     await bed.operator.event(await bed.room(), lambda event: event.get("state_key") == "worker/alice")
-    for words in ("first", "second"):
-        event = await write(bed, "worker/alice", {"document": words})
+    written = [await write(bed, "worker/alice", {"document": words}) for words in ("first", "second", "third")]
     await store.write(lambda db: journal.published(db, 0))
 
     await bed.publish(store)
 
     assert await times(bed, "worker/alice") == 1
-    assert [one["event_id"] for one in bed.received] == [event]  # it is handed on, and stays until it is handled
+    assert [one["event_id"] for one in bed.received] == written  # handed on in order; they stay until they are handled
+    assert (await bed.state())["worker/alice"] == {"document": "third"}
 
 
 async def test_a_lost_event_is_put_back_and_one_that_was_handled_is_replaced(bed: Journalled) -> None:
@@ -147,11 +147,11 @@ async def test_an_empty_store_leaves_what_it_does_not_know_and_says_so(bed: Jour
     assert {key: (await bed.state())[key] for key in before} == before
 
     await write(bed, "worker/alice", {"document": "nonsense"})
-    await writer.mend(await bed.room(), "worker/alice")
+    await writer.mend(await bed.room(), "worker/alice", {"document": "nonsense"})
     assert (await bed.state())["worker/alice"] == before["worker/alice"]
 
     await write(bed, "worker/alice", {})  # an operator lets go of it
-    await writer.mend(await bed.room(), "worker/alice")
+    await writer.mend(await bed.room(), "worker/alice", {})
     await bed.publish(empty)
     assert bed.told[-1] == ["worker/bob"]
 
@@ -223,3 +223,18 @@ async def test_what_an_operator_wrote_last_is_left_for_the_next_start(bed: Journ
     bed.received.clear()
     await bed.publish(other)
     assert [one["event_id"] for one in bed.received] == [event]
+
+
+async def test_what_somebody_wrote_meanwhile_is_not_taken_back_before_its_turn(bed: Journalled) -> None:
+    store = await bed.store()
+    await declare(store, worker_yaml("alice"))
+    writer = await bed.publish(store)
+    ours = (await bed.state())["worker/alice"]
+    for words in ("first", "second"):
+        await write(bed, "worker/alice", {"document": words})
+
+    await writer.mend(await bed.room(), "worker/alice", {"document": "first"})
+    assert (await bed.state())["worker/alice"] == {"document": "second"}
+
+    await writer.mend(await bed.room(), "worker/alice", {"document": "second"})
+    assert (await bed.state())["worker/alice"] == ours

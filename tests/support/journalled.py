@@ -62,7 +62,7 @@ class Journalled:
             self.told.append(keys)
 
         declared = Declared(store, NAMES, operators, prefix=self.prefix)
-        return Journal(
+        found = Journal(
             store=store,
             changes=Changes(),
             homeserver=self.homeserver,
@@ -72,6 +72,8 @@ class Journalled:
             tell=tell,
             limit=limit,
         )
+        found.caught_up()
+        return found
 
     async def publish(self, store: Database, *, limit: int = 1000) -> Journal:
         """A writer that has published everything."""
