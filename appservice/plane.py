@@ -31,7 +31,6 @@ from appservice.reconcile.accounts import Accounts
 from appservice.reconcile.desk import Desk
 from appservice.reconcile.engine import Engine
 from appservice.reconcile.journal import Journal
-from appservice.reconcile.orphans import EVERY_S as ORPHANS_EVERY_S
 from appservice.reconcile.orphans import Orphans
 from appservice.reconcile.rooms import KIND as ROOM
 from appservice.reconcile.rooms import RoomKeeper
@@ -109,7 +108,7 @@ class Plane:
         async with asyncio.TaskGroup() as group:
             group.create_task(self.engine.run(self._everything), name="reconcile")
             group.create_task(self.sweeper.run(), name="sweeper")
-            group.create_task(self._orphans(), name="orphans")
+            group.create_task(self.orphans.run(), name="orphans")
             group.create_task(self.journal.run(), name="journal")
             group.create_task(self.gaps.watch(lambda: self.operators.ops_room), name="homeserver watch")
             group.create_task(self._backend_events(), name="backend events")
@@ -244,14 +243,6 @@ class Plane:
             )
             if used.model:
                 await self.store.write(partial(_store_call, call, position))
-
-    async def _orphans(self) -> None:
-        while True:
-            try:
-                await self.orphans.remove()
-            except (OpsroomError, *ERRORS) as error:
-                log.warning("orphans not looked for", error=str(error))
-            await asyncio.sleep(ORPHANS_EVERY_S)
 
     async def _housekeeping(self) -> None:
         while True:

@@ -6,17 +6,21 @@ Rooms are not among them: those that this store knows are ended by their keeper,
 
 import asyncio
 import shutil
+from pathlib import Path
 from time import time
 
 import structlog
 
 from appservice.backends.door import door
+from appservice.errors import OpsroomError
+from appservice.homeserver.client import ERRORS
 from appservice.reconcile.world import World
 from appservice.store import audit, consumers, objects
 from appservice.store.audit import Entry
 from appservice.store.database import Connection
 
 EVERY_S = 600.0
+AGAIN_S = 10.0  # when a part was away
 
 log = structlog.get_logger()
 
@@ -24,12 +28,27 @@ log = structlog.get_logger()
 class Orphans:
     def __init__(self, world: World) -> None:
         self._w = world
+        anybody = door(world.settings, "x")
+        self._secrets = anybody.secrets_dir.parent.parent
+        self._doors = anybody.agent_dir.parent
+
+    async def run(self) -> None:
+        """For ever: now, and every few minutes; soon again when a part was away, as it may be at the start."""
+        while True:
+            pause = EVERY_S
+            try:
+                await self.remove()
+            except (OpsroomError, *ERRORS) as error:
+                log.warning("orphans not looked for", error=str(error))
+                pause = AGAIN_S
+            await asyncio.sleep(pause)
 
     async def remove(self) -> list[str]:
         """Look everywhere once; what was removed, as `sandbox of alice`. Raises OpsroomError when a part is away."""
         sandboxes = set(await self._w.backend.observe_all())
         users = set(await self._w.users.names())
-        folders = await asyncio.to_thread(self._folders)
+        folders = await asyncio.to_thread(_names, self._secrets)
+        doors = await asyncio.to_thread(_names, self._doors)
         tokens = set(await consumers.holders(self._w.store))
         known = {stored.name for stored in await objects.every(self._w.store, "Worker")}  # read last: none is too new
         removed = []
@@ -40,8 +59,10 @@ class Orphans:
             await self._w.keys.delete_user(name)
             removed.append(f"storage user of {name}")
         for name in sorted(folders - known):
-            await asyncio.to_thread(shutil.rmtree, door(self._w.settings, name).secrets_dir.parent, ignore_errors=True)
+            await asyncio.to_thread(shutil.rmtree, self._secrets / name, ignore_errors=True)
             removed.append(f"token of {name}")
+        for folder in doors - {door(self._w.settings, name).agent_dir.name for name in known}:
+            await asyncio.to_thread(shutil.rmtree, self._doors / folder, ignore_errors=True)  # whose it was is hashed
         if gone := sorted(tokens - known):
             await self._w.store.write(lambda db: _revoke(db, gone))
             await self._w.keeper.sync()
@@ -51,9 +72,9 @@ class Orphans:
             log.warning("orphans removed", what=removed)
         return removed
 
-    def _folders(self) -> set[str]:
-        parent = door(self._w.settings, "x").secrets_dir.parent.parent
-        return {folder.name for folder in parent.iterdir()} if parent.is_dir() else set()
+
+def _names(parent: Path) -> set[str]:
+    return {folder.name for folder in parent.iterdir()} if parent.is_dir() else set()
 
 
 async def _revoke(db: Connection, names: list[str]) -> None:

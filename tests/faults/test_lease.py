@@ -4,18 +4,16 @@ import asyncio
 import os
 import signal
 import socket
-from asyncio.subprocess import Process
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
 from appservice import config
 from tests.support import faults
+from tests.support.away import another, held_off
 from tests.support.provider import Say
-from tests.support.stack import KEY, Stack, opened
-from tests.support.up import OPSROOM
+from tests.support.stack import Stack, opened
 
 pytestmark = pytest.mark.timeout(300)
 WAITS = "which works on this database"
@@ -26,22 +24,6 @@ async def guarded() -> AsyncIterator[Stack]:
     """A stack of our own, because its control plane dies."""
     async with opened() as stack:
         yield stack
-
-
-@asynccontextmanager
-async def another(stack: Stack, log: Path) -> AsyncIterator[Process]:
-    """A second control plane on the same data directory and the same ports."""
-    model = {"OPENAI_API_KEY": KEY, "OPENAI_BASE_URL": stack.provider.base_url}
-    with log.open("wb") as output:
-        process = await asyncio.create_subprocess_exec(
-            *OPSROOM, "serve", "--data-dir", str(stack.data_dir), stderr=output, env={**os.environ, **model}
-        )
-    try:
-        yield process
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
 
 
 def waits(log: Path, pid: int) -> bool:
@@ -58,8 +40,7 @@ async def test_a_second_control_plane_waits_and_takes_over_when_the_first_is_kil
         await faults.until(lambda: waits(log, first), "the second one to wait")
         question = await guarded.ask(room, "heir", "a long answer")
         await guarded.op.answer_to(question, "word2")
-        guarded.running.process.send_signal(signal.SIGSTOP)  # else it starts another control plane
-        try:
+        with held_off(guarded):
             os.kill(first, signal.SIGKILL)
             last = await guarded.ask(room, "heir", "and who are you?")
             await guarded.op.answer_to(question, "word40", faults.PATIENCE_S)
@@ -67,8 +48,6 @@ async def test_a_second_control_plane_waits_and_takes_over_when_the_first_is_kil
             await faults.all_done(guarded)
             assert log.read_text().count(WAITS) == 1
             assert "takes over the database" in log.read_text()
-        finally:
-            guarded.running.process.send_signal(signal.SIGCONT)
 
         theirs = guarded.data_dir / "logs" / "control-plane.log"
         await faults.until(lambda: waits(theirs, second.pid), "the supervisor's next one to wait")
