@@ -38,7 +38,9 @@ class TeamReconciler:
                 tasks.create_task(told("Space", lambda: self._room(facts, "spaceID", f"{prefix}space-{stored.name}"))),
                 tasks.create_task(told("Room", lambda: self._room(facts, "roomID", f"{prefix}team-{stored.name}"))),
                 tasks.create_task(
-                    told("LeaderDirect", lambda: self._room(facts, "leaderDMRoomID", f"{prefix}leader-dm-{team.leader}"))
+                    told(
+                        "LeaderDirect", lambda: self._room(facts, "leaderDMRoomID", f"{prefix}leader-dm-{team.leader}")
+                    )
                 ),
             ]
         found = [step.result() for step in steps]
