@@ -200,8 +200,10 @@ class OpsRoom:
         log.info("command refused")
 
     async def _invited(self, event: Event) -> Effect | None:
-        """An operator may talk to the bot in a room of their own."""
+        """An operator may talk to the bot in a room of their own. Into another room it is asked to adopt it."""
         bot = self._homeserver.bot
+        if event.content.get("is_direct") is not True:
+            return None
         if event.sender not in await self._operators.now():
             await self._homeserver.leave(event.room_id, user=bot)
             return None

@@ -133,3 +133,4 @@ async def test_a_part_that_is_away_at_the_start_puts_it_off_for_seconds_only(tid
         await faults.replaced(tidied, "storage", storage)
         await only(tidied, "kept", "stray")
     await faults.replaced(tidied, "control_plane", first)
+    await tidied.command("!version", faults.PATIENCE_S)  # it can be asked to stop its agents again
