@@ -160,7 +160,7 @@ class Plane:
         return await self.operators.now()
 
     def operators_changed(self) -> None:
-        self.own(self._wake_everything(), "operators changed")
+        self.own(self._operators_changed(), "operators changed")
 
     async def shut_down(self, stop_agents: bool) -> None:
         """End all work in order; rows keep what is open. With `stop_agents` no sandbox is left running."""
@@ -212,10 +212,9 @@ class Plane:
     async def _everything(self) -> Iterable[Key]:
         return [*(stored.key for stored in await objects.every(self.store)), *await self.room_keeper.everything()]
 
-    async def _wake_everything(self) -> None:
+    async def _operators_changed(self) -> None:
         await self.operators.now()
-        for key in await self._everything():
-            self.engine.wake(key)
+        self.sweeper.look()
 
     async def _backend_events(self) -> None:
         async for event in self.backend.events():

@@ -43,14 +43,18 @@ class Orphans:
                 pause = AGAIN_S
             await asyncio.sleep(pause)
 
+    async def _workers(self) -> set[str]:
+        return {stored.name for stored in await objects.every(self._w.store, "Worker")}
+
     async def remove(self) -> list[str]:
         """Look everywhere once; what was removed, as `sandbox of alice`. Raises OpsroomError when a part is away."""
+        known = await self._workers()
         sandboxes = set(await self._w.backend.observe_all())
         users = set(await self._w.users.names())
         folders = await asyncio.to_thread(_names, self._secrets)
         doors = await asyncio.to_thread(_names, self._doors)
         tokens = set(await consumers.holders(self._w.store))
-        known = {stored.name for stored in await objects.every(self._w.store, "Worker")}  # read last: none is too new
+        known |= await self._workers()  # read before and after: none is too new, and none is just on its way out
         removed = []
         for name in sorted(sandboxes - known):
             await self._w.backend.remove(name)

@@ -31,6 +31,10 @@ class Sweeper:
         self._changed.add(key)
         self._news.set()
 
+    def look(self) -> None:
+        """Something else than an object may have changed what is declared: who operates."""
+        self._news.set()
+
     async def run(self) -> None:
         """For ever: each change, with those that came meanwhile."""
         while True:

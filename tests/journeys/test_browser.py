@@ -126,11 +126,11 @@ async def test_a_name_typed_without_completion_is_enough(client: Client, product
 
 
 async def test_a_long_answer_is_stopped_by_a_reaction_on_it(client: Client, product: Stack) -> None:
-    await product.worker("lena")
+    await product.worker("marta")
     product.provider.when("everything", Say(words=2000, delay=0.05))
-    room = await client.open_room("lena")
+    room = await client.open_room("marta")
 
-    await room.send("tell me everything", mention="len")
+    await room.send("tell me everything", mention="mar")
     thread = await (await room.see("tell me everything")).open_thread()
     answer = await thread.see("word20")
     await answer.react("🛑")

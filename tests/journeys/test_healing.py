@@ -106,3 +106,19 @@ async def test_a_paused_object_is_left_as_it_is_until_it_is_resumed(stack: Stack
     assert "paused; `!resume worker/resting`" in (await stack.command("!set worker/resting state=Stopped")).text
     assert "Paused" in (await stack.command("!get workers")).text
     assert "stopped" in (await stack.command("!resume resting")).text
+
+
+async def test_a_new_operator_is_asked_into_the_rooms_and_taken_out_again(stack: Stack) -> None:
+    room = await stack.worker("watched")
+    deputy = await stack.somebody("deputy")
+    await stack.op.call("POST", f"rooms/{quote(stack.ops_room)}/invite", {"user_id": deputy.user})
+    await deputy.until(lambda: stack.ops_room in deputy.rooms, "the ops room")
+    powers = await state(stack, stack.ops_room, "m.room.power_levels")
+    address = f"rooms/{quote(stack.ops_room)}/state/m.room.power_levels"
+
+    more = powers | {"users": {**powers["users"], deputy.user: 100}}  # type: ignore[dict-item]
+    await stack.op.call("PUT", address, more)
+    await deputy.until(lambda: room in deputy.rooms or room in deputy.invited, "the worker's room")
+
+    await stack.op.call("PUT", address, powers)
+    await deputy.until(lambda: room in deputy.left, "being out of the worker's room")

@@ -160,7 +160,7 @@ async def opened(*flags: object, **environment: str) -> AsyncIterator[Stack]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 async def stack() -> AsyncIterator[Stack]:
     async with opened() as found:
         yield found
