@@ -122,11 +122,11 @@ class Plane:
             self.members.changed(event.room_id)
         if event.state_key is not None:
             await self._drift(event, room)
+        operators_changed = self.operators.look(event)
         if (used := await self.accounts.look(event)) is not None:
             return used
         if self.journal_door.takes(event, room):
             return await self.journal_door.handle(event)
-        operators_changed = self.operators.look(event)
         if event.room_id == self.operators.ops_room or operators_changed or await self._for_bot(event, room):
             return await self.ops.handle(event, room)
         return await self.router.handle(event, room)
