@@ -61,7 +61,12 @@ class StorageSettings(Section):
     """S3. With `endpoint` empty, `opsroom up` starts its own SeaweedFS."""
 
     endpoint: str = Field("", description="for example http://127.0.0.1:8333")
-    users: Literal["iam", "minio"] = Field("iam", description="how users are made: AWS IAM calls, or MinIO's admin API")
+    users: Literal["auto", "iam", "minio", "filer"] = Field(
+        "auto",
+        description="how users are made: AWS IAM calls, MinIO's admin API, or through SeaweedFS's filer;"
+        " auto: `filer` for the storage that `opsroom up` starts, else `iam`",
+    )
+    filer: str = Field("", description="SeaweedFS's filer, for `filer`; default: the one that `opsroom up` starts")
     bucket: str = Field("opsroom", description="made if it is missing; holds the files of all agents")
     region: str = Field("us-east-1", description="its region")
     access_key: str = Field("opsroom", description="id of the key with which Opsroom makes users")
@@ -137,6 +142,18 @@ class Settings(Section):
     def own_storage(self) -> bool:
         """Whether `opsroom up` starts the object storage."""
         return self.storage.endpoint in ("", f"http://127.0.0.1:{self.embedded.storage_port}")
+
+    @property
+    def storage_users(self) -> str:
+        """How storage users are made."""
+        if self.storage.users != "auto":
+            return self.storage.users
+        return "filer" if self.own_storage else "iam"
+
+    @property
+    def storage_filer(self) -> str:
+        """Address of SeaweedFS's filer."""
+        return self.storage.filer or f"http://127.0.0.1:{self.embedded.storage_filer_port}"
 
     @property
     def own_gateway(self) -> bool:

@@ -25,6 +25,8 @@ from tests.support import faults
 from tests.support.stack import Stack, document, opened, worker_yaml
 
 PATIENCE_S = 1200.0
+QUIET_S = 3.0
+COUNTED = ("opsroom_reconcile_passes", "opsroom_homeserver_reads", "opsroom_homeserver_writes")
 
 
 def team_yaml(name: str, size: int) -> str:
@@ -71,21 +73,31 @@ async def metrics(stack: Stack) -> dict[str, float]:
     return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines)}
 
 
+async def quiet(stack: Stack) -> float:
+    """Wait until nothing was done for three seconds; when the last thing was."""
+    done: tuple[float, ...] = ()
+    at = time.monotonic()
+    while time.monotonic() - at < QUIET_S:
+        found = await metrics(stack)
+        now = tuple(found[name] for name in COUNTED)
+        if now != done:
+            done, at = now, time.monotonic()
+        await asyncio.sleep(0.1)
+    return at
+
+
+async def used(stack: Stack) -> dict[str, float]:
+    """Processor seconds of each part so far."""
+    pids = (await stack.running.info())["pids"]
+    return {part: figures.cpu_s(pid) for part, pid in pids.items() if pid}
+
+
 async def idle_pass(stack: Stack) -> tuple[float, dict[str, float]]:
-    """Seconds from the first pass after a start until all are done, and what was counted meanwhile."""
-    wanted = (await metrics(stack))["opsroom_objects"]
+    """Seconds from the first answer after a start until nothing is left to do, and what was counted meanwhile."""
     await faults.replaced(stack, "control_plane", await faults.kill(stack, "control_plane"))
     begun = time.monotonic()
-    found: dict[str, float] = {}
-    passes = -1.0
-    while found.get("opsroom_reconcile_passes", 0) < wanted or found["opsroom_reconcile_passes"] != passes:
-        passes = found.get("opsroom_reconcile_passes", -1.0)
-        await asyncio.sleep(0.5)
-        try:
-            found = await metrics(stack)
-        except aiohttp.ClientError:
-            begun = time.monotonic()
-    return time.monotonic() - begun, found
+    took = await quiet(stack) - begun
+    return took, await metrics(stack)
 
 
 async def measure(team: int, workers: int, people: int) -> None:
@@ -94,13 +106,18 @@ async def measure(team: int, workers: int, people: int) -> None:
         took = await applied(stack, team_yaml("crew", team))
         print(f"team of {team}, upload to Active: {took:.1f} s; as many bare starts: {bare:.1f} s; x {took / bare:.2f}")
         if workers:
+            await quiet(stack)
+            before = await used(stack)
             took = await applied(stack, "---\n".join(worker_yaml(f"w{n}") for n in range(workers)))
+            after = await used(stack)
             pid = (await stack.running.info())["pids"]["control_plane"]
             memory = Memory.of(pid).rss
             print(f"{workers} workers in one file, upload to ready: {took:.1f} s; control plane {memory:.0f} MB")
+            print("of that, processor seconds: " + ", ".join(f"{n} {after[n] - before[n]:.1f}" for n in after))
         if people:
             text = "---\n".join(document("Human", f"h{n}", displayName="x", permissionLevel=3) for n in range(people))
             print(f"{people} people in one file: {await applied(stack, text):.1f} s")
+        await quiet(stack)
         took, found = await idle_pass(stack)
         print(
             f"a pass over {found['opsroom_objects']:.0f} objects with nothing to do: {took * 1000:.0f} ms at most,"

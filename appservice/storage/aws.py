@@ -1,7 +1,9 @@
 """One signed call of the AWS query protocol: a form POST with signature version 4. It blocks: call it in a thread."""
 
+import asyncio
 import hashlib
 import hmac
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -14,6 +16,8 @@ from appservice.storage.protocol import AccessKey
 from appservice.storage.wire import Server
 
 _IAM_VERSION = "2010-05-08"
+_KEY_TRIES = 200
+_KEY_PAUSE_S = 0.025
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +47,21 @@ def call(client: urllib3.PoolManager, server: Server, key: AccessKey, action: st
     headers = signed_headers(server, key, body, datetime.now(UTC))
     response = client.request("POST", server.url, body=body, headers=headers)
     return _answer(response.status, response.data)
+
+
+def known(client: urllib3.PoolManager, server: Server, key: AccessKey) -> bool:
+    """Whether the server knows the key: then it obeys or forbids, but finds no fault in the key."""
+    answer = call(client, server, key, "GetUser")
+    return answer.ok or answer.code == "AccessDenied"
+
+
+async def counts(is_known: Callable[[], Awaitable[bool]]) -> bool:
+    """Wait until a new key counts; False when it does not within some seconds."""
+    for _ in range(_KEY_TRIES):
+        if await is_known():
+            return True
+        await asyncio.sleep(_KEY_PAUSE_S)
+    return False
 
 
 def signed_headers(server: Server, key: AccessKey, body: bytes, now: datetime) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from appservice.config import Settings, StorageSettings
 from appservice.errors import Invalid
+from appservice.storage.filer import FilerUsers
 from appservice.storage.iam import IamUsers
 from appservice.storage.minio_admin import MinioUsers
 from appservice.storage.objects import MinioObjects
@@ -17,9 +18,18 @@ def connect(settings: Settings) -> tuple[Objects, Users]:
         region=storage.region,
         key=AccessKey(key_id=storage.access_key, secret=_secret(storage)),
     )
-    driver = MinioUsers if storage.users == "minio" else IamUsers
-    users: Users = driver(server, bucket=storage.bucket, installation=settings.installation)
-    return MinioObjects(server, storage.bucket), users
+    return MinioObjects(server, storage.bucket), _users(settings, server)
+
+
+def _users(settings: Settings, server: Server) -> Users:
+    given = {"bucket": settings.storage.bucket, "installation": settings.installation}
+    match settings.storage_users:
+        case "filer":
+            return FilerUsers(server, filer=settings.storage_filer, **given)
+        case "minio":
+            return MinioUsers(server, **given)
+        case _:
+            return IamUsers(server, **given)
 
 
 def _secret(storage: StorageSettings) -> str:

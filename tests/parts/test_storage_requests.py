@@ -206,7 +206,7 @@ async def test_a_policy_that_comes_back_quoted_counts_as_the_same() -> None:
 
 
 async def test_a_key_that_never_counts_is_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("appservice.storage.iam._KEY_TRIES", 2)
+    monkeypatch.setattr("appservice.storage.aws._KEY_TRIES", 2)
     made = b"<R><AccessKeyId>AK</AccessKeyId><SecretAccessKey>sk</SecretAccessKey></R>"
     unknown = b"<E><Code>InvalidAccessKeyId</Code></E>"
 

@@ -16,9 +16,10 @@ import pytest
 
 from appservice.errors import Denied
 from appservice.storage import seaweed
+from appservice.storage.filer import FilerUsers
 from appservice.storage.iam import IamUsers
 from appservice.storage.objects import MinioObjects
-from appservice.storage.protocol import AccessKey
+from appservice.storage.protocol import AccessKey, Users
 from appservice.storage.wire import Server
 
 REGION = "us-east-1"
@@ -37,6 +38,16 @@ class Storage:
     @property
     def server(self) -> Server:
         return self.server_as(self.prepared.root_key)
+
+    @property
+    def filer(self) -> str:
+        return f"http://127.0.0.1:{self.prepared.ports.filer}"
+
+    def users(self, driver: str, installation: str) -> Users:
+        """Clients of that driver."""
+        if driver == "filer":
+            return FilerUsers(self.server, filer=self.filer, bucket=BUCKET, installation=installation)
+        return IamUsers(self.server, bucket=BUCKET, installation=installation)
 
     def server_as(self, key: AccessKey) -> Server:
         return Server(endpoint=self.prepared.ports.endpoint, region=REGION, key=key)
@@ -128,7 +139,7 @@ class World:
 
     storage: Storage
     objects: MinioObjects
-    users: IamUsers
+    users: Users
     installation: str
     login: Callable[[AccessKey], MinioObjects]
     bucket: str = BUCKET
@@ -142,7 +153,7 @@ async def storage() -> AsyncIterator[Storage]:
 
 
 @asynccontextmanager
-async def world_of(storage: Storage) -> AsyncIterator[World]:
+async def world_of(storage: Storage, driver: str = "filer") -> AsyncIterator[World]:
     """Open clients; at the end the bucket is emptied, and users and clients are gone."""
     name = f"test{next(_numbers)}"
     async with AsyncExitStack() as stack:
@@ -152,7 +163,7 @@ async def world_of(storage: Storage) -> AsyncIterator[World]:
             stack.push_async_callback(objects.close)
             return objects
 
-        users = IamUsers(storage.server, bucket=BUCKET, installation=name)
+        users = storage.users(driver, name)
         stack.push_async_callback(users.close)
         objects = opened(storage.server)
         await objects.ensure_bucket()
@@ -169,10 +180,14 @@ async def world_of(storage: Storage) -> AsyncIterator[World]:
 
 
 @pytest.fixture
-async def world(storage: Storage) -> AsyncIterator[World]:
-    """An empty bucket with clients of the control plane."""
-    async with world_of(storage) as one:
+async def world(storage: Storage, request: pytest.FixtureRequest) -> AsyncIterator[World]:
+    """An empty bucket with clients of the control plane; users as `opsroom up` makes them, or as `both` says."""
+    async with world_of(storage, getattr(request, "param", "filer")) as one:
         yield one
+
+
+both = pytest.mark.parametrize("world", ["filer", "iam"], indirect=True)
+by_calls = pytest.mark.parametrize("world", ["iam"], indirect=True)
 
 
 async def until_denied(objects: MinioObjects, key: str, *, seconds: float = 10) -> None:

@@ -9,12 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from appservice.config import Settings, StorageSettings
+from appservice.config import EmbeddedSettings, Settings, StorageSettings
 from appservice.errors import Invalid
 from appservice.resources.access import Permission
 from appservice.storage import seaweed
 from appservice.storage.access import own_name, policy, same, user_name
 from appservice.storage.connect import connect
+from appservice.storage.filer import FilerUsers
 from appservice.storage.iam import IamUsers
 from appservice.storage.minio_admin import MinioUsers
 from appservice.storage.protocol import Access, AccessKey, Grant
@@ -130,11 +131,28 @@ def settings(**storage: object) -> Settings:
     return Settings(storage=StorageSettings.model_validate(given))
 
 
-@pytest.mark.parametrize(("users", "driver"), [("iam", IamUsers), ("minio", MinioUsers)])
-async def test_the_settings_choose_how_users_are_made(users: str, driver: type) -> None:
-    objects, made = connect(settings(users=users))
+@pytest.mark.parametrize(
+    ("storage", "driver"),
+    [
+        ({"endpoint": "http://s3.example.com"}, IamUsers),
+        ({"users": "iam"}, IamUsers),
+        ({"users": "minio"}, MinioUsers),
+        ({"endpoint": "http://s3.example.com", "users": "filer", "filer": "http://s3.example.com:8888"}, FilerUsers),
+    ],
+)
+async def test_the_settings_choose_how_users_are_made(storage: dict[str, str], driver: type) -> None:
+    objects, made = connect(settings(**storage))
     assert isinstance(made, driver)
     assert objects.bucket == "opsroom"
+    await objects.close()
+    await made.close()
+
+
+async def test_users_of_our_own_storage_are_made_through_its_filer() -> None:
+    ours = settings().model_copy(update={"embedded": EmbeddedSettings(storage_port=8333, storage_filer_port=8336)})
+    assert ours.storage_filer == "http://127.0.0.1:8336"
+    objects, made = connect(ours)
+    assert isinstance(made, FilerUsers)
     await objects.close()
     await made.close()
 
