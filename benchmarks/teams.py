@@ -74,16 +74,21 @@ async def metrics(stack: Stack) -> dict[str, float]:
 
 
 async def quiet(stack: Stack) -> float:
-    """Wait until nothing was done for three seconds; when the last thing was."""
+    """Wait until nothing was done for three seconds; how long after the first answer the last thing was."""
     done: tuple[float, ...] = ()
-    at = time.monotonic()
+    begun = at = time.monotonic()
     while time.monotonic() - at < QUIET_S:
-        found = await metrics(stack)
+        try:
+            found = await metrics(stack)
+        except aiohttp.ClientError:  # it is starting
+            await asyncio.sleep(0.05)
+            begun = at = time.monotonic()
+            continue
         now = tuple(found[name] for name in COUNTED)
         if now != done:
             done, at = now, time.monotonic()
         await asyncio.sleep(0.1)
-    return at
+    return at - begun
 
 
 async def used(stack: Stack) -> dict[str, float]:
@@ -95,9 +100,7 @@ async def used(stack: Stack) -> dict[str, float]:
 async def idle_pass(stack: Stack) -> tuple[float, dict[str, float]]:
     """Seconds from the first answer after a start until nothing is left to do, and what was counted meanwhile."""
     await faults.replaced(stack, "control_plane", await faults.kill(stack, "control_plane"))
-    begun = time.monotonic()
-    took = await quiet(stack) - begun
-    return took, await metrics(stack)
+    return await quiet(stack), await metrics(stack)
 
 
 async def measure(team: int, workers: int, people: int) -> None:
