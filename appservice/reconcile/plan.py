@@ -34,7 +34,9 @@ _GOES = {
 def plan(documents: Sequence[Document], known: Mapping[Key, Stored], *, prune: bool = False) -> list[Step]:
     """What becomes of each document, and of the agents that are part of it; with `prune` of the rest of its set, too.
     Raises Invalid when that is not to be told."""
-    steps = [step for document in documents for step in (_step(document, known), *_parts(document, documents, known))]
+    steps = [step for document in documents for step in (_step(document, known), *_parts(document, known))]
+    for stored in declaring.dropped(documents, known):
+        steps.append(Step(key=stored.key, action="delete", note=_agent_goes(keep_files=True)))
     for stored in declaring.pruned(documents, known) if prune else ():
         steps += deletion(stored, known, keep_files=True)
     return steps
@@ -63,12 +65,10 @@ def digest(steps: Sequence[Step], known: Mapping[Key, Stored]) -> str:
     return sha256(repr(facts).encode()).hexdigest()[:12]
 
 
-def _parts(document: Document, documents: Sequence[Document], known: Mapping[Key, Stored]) -> Iterator[Step]:
+def _parts(document: Document, known: Mapping[Key, Stored]) -> Iterator[Step]:
     for part in declaring.parts(document):
         if (key := Key("Worker", part.name)) not in known:
             yield Step(key=key, action="create", note=f"part of `{Key(document.kind, document.name)}`")
-    for stored in declaring.dropped(document, documents, known):
-        yield Step(key=stored.key, action="delete", note=_agent_goes(keep_files=True))
 
 
 def _agent_goes(*, keep_files: bool) -> str:

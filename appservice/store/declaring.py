@@ -96,7 +96,10 @@ async def declare(
     for document in documents:
         key = Key(document.kind, document.name)
         results.append((key, await _store(db, _declared(document), author)))
-        made += await _parts(db, document, known, documents, author)
+        made += [(Key("Worker", part.name), await _store(db, part, author)) for part in made_of(document)]
+    for stored in dropped(documents, known):
+        await delete(db, stored, author, keep_files=True)
+        made.append((stored.key, "deleted"))
     for stored in pruned(documents, known) if prune else ():
         for one in (stored, *await objects.owned_by(db, str(stored.key))):
             (results if one is stored else made).append((one.key, "deleted"))
@@ -104,14 +107,15 @@ async def declare(
     return Accepted(documents=tuple(results), parts=tuple(made))
 
 
-def dropped(document: Document, documents: Sequence[Document], known: Mapping[Key, Stored]) -> list[Stored]:
-    """Agents that were part of an object and are so no more, nor of another one among the documents."""
-    owner = str(Key(document.kind, document.name))
-    moved = {part.name for other in documents for part in parts(other)}
+def dropped(documents: Sequence[Document], known: Mapping[Key, Stored]) -> list[Stored]:
+    """Agents that were part of these objects, and that none of the documents has now: not as a part, nor by itself."""
+    owners = {str(Key(document.kind, document.name)) for document in documents}
+    kept = {document.name for document in documents if document.kind == "Worker"}
+    kept |= {part.name for document in documents for part in parts(document)}
     return [
         stored
         for stored in known.values()
-        if stored.owner == owner and stored.name not in moved and not stored.deleting
+        if stored.owner in owners and stored.name not in kept and not stored.deleting
     ]
 
 
@@ -138,20 +142,6 @@ async def delete(db: Connection, stored: Stored, author: Author, *, keep_files: 
         await objects.begin_delete(db, one.key, author=author.user, cause=author.cause, now=author.now)
         if keep_files and one.kind == "Worker":
             await meta.put(db, meta.KEEP_FILES + one.name, author.cause)
-
-
-async def _parts(
-    db: Connection,
-    document: Document,
-    known: Mapping[Key, Stored],
-    documents: Sequence[Document],
-    author: Author,
-) -> list[tuple[Key, str]]:
-    done = [(Key("Worker", part.name), await _store(db, part, author)) for part in made_of(document)]
-    for stored in dropped(document, documents, known):
-        await delete(db, stored, author, keep_files=True)
-        done.append((stored.key, "deleted"))
-    return done
 
 
 async def _store(db: Connection, wanted: Declared, author: Author) -> str:
