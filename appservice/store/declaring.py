@@ -140,11 +140,13 @@ async def delete(db: Connection, stored: Stored, author: Author, *, keep_files: 
     """Begin the end of an object and of the agents it is made of."""
     for one in (stored, *await objects.owned_by(db, str(stored.key))):
         await objects.begin_delete(db, one.key, author=author.user, cause=author.cause, now=author.now)
-        if keep_files and one.kind == "Worker":
-            await meta.put(db, meta.KEEP_FILES + one.name, author.cause)
+        if one.kind == "Worker":
+            await meta.put(db, meta.KEEP_FILES + one.name, "yes" if keep_files else "")
 
 
 async def _store(db: Connection, wanted: Declared, author: Author) -> str:
+    if wanted.kind == "Worker":
+        await meta.drop(db, meta.KEEP_FILES + wanted.name)  # what a deletion before this one said holds no more
     return await objects.declare(db, wanted, author=author.user, cause=author.cause, now=author.now)
 
 

@@ -4,7 +4,7 @@ from appservice.store.database import Connection, Reader
 
 AWAKE_UNTIL = "awake:"  # + agent: seconds since the epoch
 GREETED = "greeted"  # the ops room that was told what it is for
-KEEP_FILES = "keep-files:"  # + agent: set while one is deleted whose files stay
+KEEP_FILES = "keep-files:"  # + agent: not empty while one is deleted whose files stay
 
 
 async def get(store: Reader, key: str) -> str:

@@ -1,4 +1,4 @@
-"""What follows from an accepted file, on the real store: which agents live."""
+"""What follows from an accepted file, on the real store: which agents live, and what becomes of their files."""
 
 from collections.abc import AsyncIterator, Sequence
 from itertools import permutations
@@ -9,7 +9,7 @@ import pytest
 from appservice.errors import Invalid
 from appservice.reconcile import plan as planning
 from appservice.resources import registry
-from appservice.store import declaring, objects
+from appservice.store import declaring, meta, objects
 from appservice.store.changes import Key
 from appservice.store.database import Database
 from appservice.store.declaring import Author
@@ -40,6 +40,12 @@ async def apply(store: Database, *texts: str) -> dict[Key, str]:
 async def living(store: Database) -> dict[str, str]:
     """Agents by name, with what each is part of."""
     return {one.name: one.owner for one in await objects.every(store, "Worker") if not one.deleting}
+
+
+async def delete(store: Database, key: Key, *, keep_files: bool) -> None:
+    stored = await objects.get(store, key)
+    assert stored is not None
+    await store.write(lambda db: declaring.delete(db, stored, AUTHOR, keep_files=keep_files))
 
 
 @pytest.mark.parametrize("order", [*permutations((team("dev", "lena"), worker("alice"), worker("zoe")))])
@@ -73,3 +79,20 @@ async def test_a_worker_of_its_own_is_taken_into_a_team_only_once_it_is_deleted(
     with pytest.raises(Invalid, match="taken by `worker/alice`"):
         await apply(store, team("dev", "lena", "alice"))
     assert await living(store) == {"alice": ""}
+
+
+@pytest.mark.parametrize("keep", [True, False])
+async def test_the_last_deletion_says_what_becomes_of_the_files(store: Database, keep: bool) -> None:
+    await apply(store, worker("alice"))
+    await delete(store, ALICE, keep_files=not keep)
+    await apply(store, worker("alice"))
+    assert await meta.find(store, meta.KEEP_FILES) == []
+    await delete(store, ALICE, keep_files=keep)
+    assert bool(await meta.get(store, meta.KEEP_FILES + "alice")) is keep
+
+
+async def test_files_that_were_to_stay_go_with_a_second_deletion_that_says_so(store: Database) -> None:
+    await apply(store, team("dev", "lena", "alice"))
+    await delete(store, Key("Team", "dev"), keep_files=True)
+    await delete(store, Key("Team", "dev"), keep_files=False)
+    assert [await meta.get(store, meta.KEEP_FILES + name) for name in ("alice", "lena")] == ["", ""]
