@@ -35,8 +35,8 @@ def plan(documents: Sequence[Document], known: Mapping[Key, Stored], *, prune: b
     """What becomes of each document, and of the agents that are part of it; with `prune` of the rest of its set, too.
     Raises Invalid when that is not to be told."""
     steps = [step for document in documents for step in (_step(document, known), *_parts(document, known))]
-    for stored in declaring.dropped(documents, known):
-        steps.append(Step(key=stored.key, action="delete", note=_agent_goes(keep_files=True)))
+    gone = declaring.dropped(documents, known)
+    steps += [Step(key=stored.key, action="delete", note=_agent_goes(keep_files=True)) for stored in gone]
     for stored in declaring.pruned(documents, known) if prune else ():
         steps += deletion(stored, known, keep_files=True)
     return steps
