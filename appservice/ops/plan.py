@@ -8,6 +8,7 @@ from appservice.errors import OpsroomError
 from appservice.reconcile.plan import Step
 from appservice.resources import registry
 from appservice.resources.difference import NOTHING, Change, changes
+from appservice.resources.source import Item
 from appservice.store.objects import Revision
 
 SHOWN = 80  # characters of a value
@@ -56,7 +57,7 @@ def _canonical(revision: Revision) -> Mapping[str, Any] | None:
 
 
 def _name(change: Change) -> str:
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in change.path).lstrip(".")
+    return "".join(f"[{part}]" if isinstance(part, int | Item) else f".{part}" for part in change.path).lstrip(".")
 
 
 def _changed(change: Change) -> str:

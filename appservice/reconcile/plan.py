@@ -3,13 +3,16 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from typing import Any
 
 from appservice.resources import registry
-from appservice.resources.difference import Change, changes
+from appservice.resources.difference import NOTHING, Change, changes
 from appservice.resources.document import Document
+from appservice.resources.kind import Spec
 from appservice.resources.metadata import is_ours
+from appservice.resources.source import Item
 from appservice.store import declaring
-from appservice.store.changes import Key
+from appservice.store.changes import Key, parse
 from appservice.store.objects import Stored
 
 
@@ -66,9 +69,14 @@ def digest(steps: Sequence[Step], known: Mapping[Key, Stored]) -> str:
 
 
 def _parts(document: Document, known: Mapping[Key, Stored]) -> Iterator[Step]:
-    for part in declaring.parts(document):
-        if (key := Key("Worker", part.name)) not in known:
-            yield Step(key=key, action="create", note=f"part of `{Key(document.kind, document.name)}`")
+    """Agents that are new, come back, or stand elsewhere; what else changes of one is told with the whole."""
+    for part, made in zip(declaring.parts(document), declaring.made_of(document), strict=True):
+        key = Key(made.kind, made.name)
+        if (stored := known.get(key)) is None:
+            yield Step(key=key, action="create", note=f"part of `{made.owner}`")
+        elif note := _note(stored, _stands(made.name, made.owner, registry.canonical(document)), known):
+            changed = _told("Worker", part.spec, stored.document, made.document)
+            yield Step(key=key, action="change", changed=changed, note=note)
 
 
 def _agent_goes(*, keep_files: bool) -> str:
@@ -80,16 +88,32 @@ def _step(document: Document, known: Mapping[Key, Stored]) -> Step:
     stored = known.get(key)
     if stored is None:
         return Step(key=key, action="create")
-    found = changes(stored.document, registry.canonical(document))
-    changed = tuple((change, _effect(document, change)) for change in found)
-    if stored.deleting:
-        return Step(key=key, action="change", changed=changed, note="its deletion is taken back")
-    return Step(key=key, action="change" if found else "none", changed=changed)
+    changed = _told(document.kind, document.spec, stored.document, registry.canonical(document))
+    note = _note(stored, "", known)
+    return Step(key=key, action="change" if changed or note else "none", changed=changed, note=note)
 
 
+def _note(stored: Stored, place: str, known: Mapping[Key, Stored]) -> str:
+    """What happens to an object besides changes of its fields: it is not deleted any more, it stands elsewhere."""
+    owner = known.get(parse(stored.owner)) if stored.owner else None
+    before = _stands(stored.name, stored.owner, owner.document) if owner else ""
+    notes = ["its deletion is taken back"] if stored.deleting else []
+    if before != place:
+        notes.append(f"{before or 'on its own'} → {place or 'on its own'}; {_ANEW}")
+    return "; ".join(notes)
+
+
+def _stands(agent: str, owner: str, document: Mapping[str, Any]) -> str:
+    """Its place in its team, which its sandbox has as labels; '' for an agent that is in none."""
+    if document["kind"] != "Team":
+        return ""
+    return f"{'leader' if document['spec']['leader']['name'] == agent else 'member'} of `{owner}`"
+
+
+_ANEW = "its sandbox is made anew, its files stay"
 _LABELLED = {
-    "Worker": "its sandbox is made anew, its files stay",
-    "Manager": "its sandbox is made anew, its files stay",
+    "Worker": _ANEW,
+    "Manager": _ANEW,
     "Team": "the sandboxes of its agents are made anew, their files stay",
 }
 
@@ -103,14 +127,27 @@ def _labels(change: Change) -> Iterator[str]:
         yield from side if isinstance(side, Mapping) else ()
 
 
-def _effect(document: Document, change: Change) -> str:
+def _told(kind: str, spec: Spec, before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[tuple[Change, str], ...]:
+    """Each field that changes, with its effect."""
+    found, stated = changes(before, after), spec.model_dump(mode="json", by_alias=True)
+    replaced = any(change.path == ("spec", "leader", "name") for change in found)  # nobody changes: see the agents
+    return tuple(
+        (change, "" if replaced and change.path[:2] == ("spec", "leader") else _effect(kind, stated, change))
+        for change in found
+    )
+
+
+def _effect(kind: str, stated: Mapping[str, Any], change: Change) -> str:
     """What a change of a field does to what runs; a field of a team's agent does what it does in a Worker."""
-    kind, path, stated = document.kind, change.path, document.spec.model_dump(mode="json", by_alias=True)
+    path = change.path
     match path:
         case ("spec", "leader", _, *_):
             kind, path, stated = "Worker", path[1:], stated["leader"]
-        case ("spec", "workers", int(index), _, *_):
-            kind, path, stated = "Worker", path[2:], stated["workers"][index]
+        case ("spec", "workers", Item() as name, _, *_):
+            kind, path = "Worker", path[2:]
+            stated = next(worker for worker in stated["workers"] if worker["name"] == name)
+        case ("spec", "workers") if NOTHING not in (change.before, change.after):
+            return "only their order: nothing restarts"
         case ("spec", *_):
             pass
         case ("metadata", "labels", *_) if kind in _LABELLED and not all(map(is_ours, _labels(change))):

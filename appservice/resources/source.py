@@ -23,6 +23,14 @@ _SECRET_WORD = re.compile(
 _SECRET_KEY = re.compile(r"key|token|secret|passw|credential|authorization", re.IGNORECASE)
 
 FieldPath = tuple[str | int, ...]
+
+
+class Item(str):
+    """In a path: an item of a list, by its name."""
+
+    __slots__ = ()
+
+
 DROPPED: Final = -1  # in a path: a key that is no text, and what belongs to it
 
 
@@ -164,7 +172,7 @@ def field_text(path: FieldPath) -> str:
     for part in path:
         if part == DROPPED:
             break
-        if isinstance(part, int):
+        if isinstance(part, int | Item):
             text += f"[{part}]"
         elif re.fullmatch(r"\w{1,60}", part):
             text += f".{part}" if text else part

@@ -1,5 +1,6 @@
 """What an apply would do, told before it is done."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,6 +13,8 @@ from appservice.resources import registry
 from appservice.resources.difference import NOTHING, changes
 from appservice.store.changes import Key
 from appservice.store.objects import Stored
+from tests.support.declared import Company
+from tests.support.rosters import team, worker
 
 HEAD = "apiVersion: hiclaw.io/v1beta1\nkind: Worker\nmetadata:\n  name: ada\nspec:\n  model: m\n"
 VALUES = st.recursive(
@@ -114,3 +117,77 @@ def test_a_plan_of_what_is_so_already_says_no_changes() -> None:
 def test_a_key_of_a_plan_is_that_of_its_object() -> None:
     [step] = planning.plan(registry.parse(HEAD.encode(), source="ada.yaml"), {})
     assert step.key == Key("Worker", "ada")
+
+
+ANEW = "its sandbox is made anew, its files stay"
+
+
+def _team(leader: str, *workers: str) -> str:
+    listed = "".join(f"  - {{model: m, {one}}}\n" for one in workers)
+    head = "---\napiVersion: hiclaw.io/v1beta1\nkind: Team\nmetadata: {name: dev}\nspec:\n"
+    return f"{head}  leader: {{model: m, {leader}}}\n  workers:\n{listed}"
+
+
+def steps_of(before: str, after: str) -> list[str]:
+    known = Company(before).stored
+    return plan.told(planning.plan(registry.parse(after.encode(), source="all.yaml"), known)).splitlines()[:-2]
+
+
+def test_a_new_member_hides_no_change_of_another_one() -> None:
+    before = _team("name: lena", "name: ben, image: x:1", "name: cy")
+    after = _team("name: lena", "name: dora", "name: ben, image: x:2")
+    assert steps_of(before, after) == [
+        "- **change** `team/dev`",
+        f"  - `spec.workers[ben].image`: `x:1` → `x:2`; {ANEW}",
+        '  - `spec.workers[cy]`: − `{"name": "cy", "model": "m"}`',
+        '  - `spec.workers[dora]`: + `{"name": "dora", "model": "m"}`',
+        "- **create** `worker/dora`: part of `team/dev`",
+        "- **delete** `worker/cy`: its sandbox, token, storage user and room go; its files stay",
+    ]
+
+
+def test_members_in_another_order_restart_nothing() -> None:
+    before = _team("name: lena", "name: ben, image: x:1", "name: cy, image: y:1")
+    after = _team("name: lena", "name: cy, image: y:1", "name: ben, image: x:1")
+    assert steps_of(before, after) == [
+        "- **change** `team/dev`",
+        '  - `spec.workers`: `["ben", "cy"]` → `["cy", "ben"]`; only their order: nothing restarts',
+    ]
+
+
+def test_items_of_any_list_that_have_names_are_compared_by_them() -> None:
+    before = "  mcpServers: [{name: a, url: 'http://a.org'}, {name: b, url: 'http://b.org'}]\n"
+    after = "  mcpServers: [{name: b, url: 'http://c.org'}]\n"
+    text = told(HEAD + before, HEAD + after)
+    assert "`spec.mcpServers[b].url`: `http://b.org` → `http://c.org`" in text
+    assert "`spec.mcpServers[a]`: −" in text
+
+
+def test_a_leader_and_a_member_that_change_places_get_new_sandboxes() -> None:
+    before, after = _team("name: lena, image: x:1", "name: ben"), _team("name: ben", "name: lena, image: x:1")
+    found = steps_of(before, after)
+    assert f"- **change** `worker/ben`: member of `team/dev` → leader of `team/dev`; {ANEW}" in found
+    assert f"- **change** `worker/lena`: leader of `team/dev` → member of `team/dev`; {ANEW}" in found
+    assert "  - `spec.leader.image`: − `x:1`" in found  # of no agent: lena keeps hers
+
+
+def test_an_agent_that_moves_gets_a_new_sandbox_and_keeps_its_files() -> None:
+    before = team("dev", "lena", "ben") + team("qa", "quentin")
+    found = steps_of(before, team("dev", "lena") + team("qa", "quentin", "ben"))
+    assert f"- **change** `worker/ben`: member of `team/dev` → member of `team/qa`; {ANEW}" in found
+    found = steps_of(before, worker("ben", "soul: x") + team("dev", "lena"))
+    assert found[:2] == [
+        f"- **change** `worker/ben`: member of `team/dev` → on its own; {ANEW}",
+        "  - `spec.soul`: + `x`; from its next turn on",
+    ]
+    assert not any("**delete**" in line for line in found)
+
+
+def test_an_agent_that_comes_back_while_it_is_deleted_is_told() -> None:
+    stored = dict(Company(team("dev", "lena", "ben")).stored)
+    known = stored | {Key("Worker", "ben"): replace(stored[Key("Worker", "ben")], deleting=True)}
+    steps = planning.plan(registry.parse(team("dev", "lena", "ben").encode(), source="all.yaml"), known)
+    assert [(str(step.key), step.action, step.note) for step in steps] == [
+        ("team/dev", "none", ""),
+        ("worker/ben", "change", "its deletion is taken back"),
+    ]
