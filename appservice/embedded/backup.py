@@ -15,7 +15,6 @@ import os
 import re
 import secrets
 import shutil
-import socket
 import sqlite3
 import tarfile
 import zlib
@@ -33,14 +32,15 @@ from pydantic import BaseModel, SecretStr
 
 from appservice import __version__, config
 from appservice.config import SETTINGS_FILE, Settings
-from appservice.embedded.files import LOCK_FILE, held, only_one
-from appservice.embedded.world import OPERATOR_SOCKET, registration_path
+from appservice.embedded.files import LOCK_FILE, only_one
+from appservice.embedded.world import registration_path
 from appservice.errors import Conflict, Denied, Invalid, NotFound
-from appservice.store import migrate
+from appservice.store import lease, migrate
 
 FORMAT = 1
 MANIFEST, DATABASE, KEYS = "manifest.json", "opsroom.db", "keys"
 REGISTRATION = "registration.yaml"
+LOCKS = (LOCK_FILE, DATABASE + lease.ENDING)
 LEAST_PASSPHRASE = 8
 _SCRYPT = {"n": 2**15, "r": 8, "p": 1}  # 32 MiB and a tenth of a second
 _SMALL = 16 * 2**20
@@ -170,9 +170,9 @@ def restore(source: Path, data_dir: Path, *, passphrase: str = "", force: bool =
     """
     if not source.is_file():
         raise NotFound(f"there is no file {source}.")
+    is_new = not data_dir.is_dir()
     with unused(data_dir):
-        there = [path for path in data_dir.iterdir() if path.name != LOCK_FILE] if data_dir.is_dir() else []
-        if there and not force:
+        if not (is_new or force) and any(path.name not in LOCKS for path in data_dir.iterdir()):
             raise Conflict(
                 f"{data_dir} is not empty.",
                 fix="Name another --data-dir, or give --force: what is replaced is kept beside.",
@@ -182,9 +182,8 @@ def restore(source: Path, data_dir: Path, *, passphrase: str = "", force: bool =
         fresh.mkdir(mode=0o700)
         try:
             manifest = _unpack(source, fresh, passphrase)
-            before = _lay_over(fresh, data_dir) if there else None
-            if not there:
-                (data_dir / LOCK_FILE).unlink(missing_ok=True)
+            before = None if is_new else _lay_over(fresh, data_dir)
+            if is_new:
                 fresh.rename(data_dir)
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
@@ -193,20 +192,12 @@ def restore(source: Path, data_dir: Path, *, passphrase: str = "", force: bool =
 
 @contextmanager
 def unused(data_dir: Path) -> Iterator[None]:
-    """Hold a data directory that nothing runs on. Raises Conflict."""
-    with ExitStack() as lock:
+    """Hold a data directory that nothing runs on, and the right to work on its database. Raises Conflict."""
+    with ExitStack() as locks:
         if data_dir.is_dir():
-            if held(data_dir) or _answers(data_dir):
-                raise Conflict(f"an Opsroom runs on {data_dir}.", fix="Stop it first.")
-            lock.enter_context(only_one(data_dir))
+            locks.enter_context(only_one(data_dir))
+            locks.enter_context(lease.at_once(data_dir / DATABASE))
         yield
-
-
-def _answers(data_dir: Path) -> bool:
-    """Whether a control plane runs there, as a service does: without `opsroom up`."""
-    path = Settings(data_dir=data_dir).run_dir / OPERATOR_SOCKET
-    with closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as door:
-        return door.connect_ex(str(path)) == 0
 
 
 def _unpack(source: Path, fresh: Path, passphrase: str) -> Mapping[str, Any]:
@@ -279,22 +270,27 @@ def _check_database(path: Path, source: Path) -> None:
         raise Invalid(f"the database in {source} is damaged. Nothing was changed.")
 
 
-def _lay_over(fresh: Path, data_dir: Path) -> Path:
-    """Let the files of a backup take the place of those that are there, each in one step, the database last."""
+def _lay_over(fresh: Path, data_dir: Path) -> Path | None:
+    """Let the files of a backup take the place of those that are there, each in one step, the database last. Returns
+    where the old ones are."""
     before = data_dir / f"before-restore-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     before.mkdir(mode=0o700)
     files = [path for path in fresh.rglob("*") if path.is_file() and path.name != DATABASE]
     for path in [*sorted(files), fresh / DATABASE]:
         name = path.relative_to(fresh)
         old = data_dir / name
-        (before / name).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         old.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if old.exists():
+            (before / name).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         if path.name == DATABASE:
             _put_aside(old, before)
         elif old.exists():
             shutil.copy2(old, before / name)
         os.replace(path, old)
-    return before
+    if any(before.iterdir()):
+        return before
+    before.rmdir()
+    return None
 
 
 def _put_aside(database: Path, before: Path) -> None:

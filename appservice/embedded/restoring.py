@@ -4,7 +4,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-from appservice.config import Settings
+from appservice import config
 from appservice.embedded.backup import unused
 from appservice.embedded.supervisor import Supervisor
 from appservice.embedded.world import HOMESERVER, World, prepare, settle
@@ -17,9 +17,9 @@ from appservice.store.database import Database
 
 async def from_room(data_dir: Path, *, say: Callable[[str], None]) -> Rebuilt:
     """Start our own homeserver if there is one, rebuild, stop it. Raises OpsroomError with a sentence."""
+    _ready(data_dir)
     with unused(data_dir), ExitStack() as reserved:
         settings = settle(data_dir, {}, reserved, web=False).settings
-        _check(settings)
         world = prepare(settings)
         supervisor = Supervisor(settings.logs_dir, say=say)
         try:
@@ -29,13 +29,14 @@ async def from_room(data_dir: Path, *, say: Callable[[str], None]) -> Rebuilt:
             await supervisor.stop()
 
 
-def _check(settings: Settings) -> None:
-    """A homeserver that would be made now has no journal."""
-    if settings.own_homeserver and not (settings.data_dir / "homeserver" / "homeserver.db").exists():
+def _ready(data_dir: Path) -> None:
+    """A homeserver that would be made now has no journal; with one of its own the folder may be lost, too."""
+    if config.load(data_dir).own_homeserver and not (data_dir / "homeserver" / "homeserver.db").exists():
         raise NotFound(
-            f"there is no homeserver in {settings.data_dir} whose journal could be read.",
+            f"there is no homeserver in {data_dir} whose journal could be read.",
             fix="Name its folder with --data-dir.",
         )
+    data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
 
 
 async def _rebuild(world: World) -> Rebuilt:

@@ -13,14 +13,15 @@ import asyncio
 import fcntl
 import os
 import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import structlog
 
-from appservice.errors import Unavailable
+from appservice.errors import Conflict, Unavailable
 
+ENDING = ".lock"
 LOOK_EVERY_S = 0.2
 
 log = structlog.get_logger()
@@ -30,39 +31,61 @@ log = structlog.get_logger()
 async def alone(database: Path) -> AsyncIterator[None]:
     """Wait until nobody else works on this database, and be the one who does. Raises Unavailable where files cannot
     be locked."""
-    held = await _take(_beside(database))
+    path = _beside(database)
+    held, told = _open(path), False
     try:
+        while not _locked(held, path):
+            if not told:
+                sentence = f"waits for {_holder(held)}, which works on this database"
+                log.warning(sentence, lock=str(path))
+                told = True
+            await asyncio.sleep(LOOK_EVERY_S)
+        _sign(held)
+        if told:
+            log.warning("takes over the database", lock=str(path))
         yield
     finally:
         os.close(held)
 
 
+@contextmanager
+def at_once(database: Path) -> Iterator[None]:
+    """The same for whoever does not wait. Raises Conflict, which names who works on it."""
+    path = _beside(database)
+    held = _open(path)
+    try:
+        if not _locked(held, path):
+            raise Conflict(
+                f"{_holder(held)} works on {database}.",
+                fix="Stop it first: a service where services are stopped, another `opsroom` with Ctrl-C or `kill`.",
+            )
+        _sign(held)
+        yield
+    finally:
+        os.close(held)
+
+
+def somebody_else(database: Path, pid: int) -> str:
+    """Who works on this database, '' when nobody does or this process."""
+    path = _beside(database)
+    held = _open(path)
+    try:
+        found = "" if _locked(held, path) else _holder(held)
+    finally:
+        os.close(held)
+    return "" if found == _name(pid) else found
+
+
 def _beside(database: Path) -> Path:
-    """The same file, by whichever link the database is named."""
+    """The same file, by whichever link the database is named. It stays when it is let go of: a deleted one could be
+    locked by two."""
     found = database.resolve()
     found.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return found.with_name(found.name + ".lock")
+    return found.with_name(found.name + ENDING)
 
 
-async def _take(path: Path) -> int:
-    """The open file that is the lock. It stays when it is let go of: a deleted one could be locked by two."""
-    held, told = os.open(path, os.O_RDWR | os.O_CREAT, 0o600), False
-    try:
-        while not _locked(held, path):
-            if not told:
-                holder = os.pread(held, 200, 0).decode(errors="replace") or "another process"
-                sentence = f"waits for {holder}, which works on this database"
-                log.warning(sentence, lock=str(path))
-                told = True
-            await asyncio.sleep(LOOK_EVERY_S)
-        os.ftruncate(held, 0)
-        os.pwrite(held, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
-    except BaseException:
-        os.close(held)
-        raise
-    if told:
-        log.warning("takes over the database", lock=str(path))
-    return held
+def _open(path: Path) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
 
 
 def _locked(held: int, path: Path) -> bool:
@@ -76,3 +99,16 @@ def _locked(held: int, path: Path) -> bool:
             fix="Keep the data directory on a local disk.",
         ) from error
     return True
+
+
+def _sign(held: int) -> None:
+    os.ftruncate(held, 0)
+    os.pwrite(held, _name(os.getpid()).encode(), 0)
+
+
+def _holder(held: int) -> str:
+    return os.pread(held, 200, 0).decode(errors="replace") or "another process"
+
+
+def _name(pid: int) -> str:
+    return f"process {pid} on {socket.gethostname()}"

@@ -4,7 +4,6 @@ import asyncio
 import io
 import json
 import os
-import socket
 import sqlite3
 import stat
 import tarfile
@@ -15,12 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from appservice.config import Settings
-from appservice.embedded import backup
+from appservice.embedded import backup, restoring
 from appservice.embedded.files import only_one
 from appservice.errors import Conflict, Denied, Invalid, NotFound
 from appservice.resources import registry
-from appservice.store import declaring, migrate, objects
+from appservice.store import declaring, lease, migrate, objects
 from appservice.store.database import Database
 from appservice.store.declaring import Author
 from tests.support import up
@@ -212,16 +210,29 @@ async def test_a_broken_database_can_be_replaced(home: Path, tmp_path: Path) -> 
 async def test_a_folder_in_use_is_refused_even_by_force(home: Path, tmp_path: Path) -> None:
     file = tmp_path / "b.tar"
     backup.make(home, file)
-    with only_one(home), pytest.raises(Conflict, match="an Opsroom runs on"):
+    with only_one(home), pytest.raises(Conflict, match="already runs on"):
         backup.restore(file, home, force=True)
 
-    run_dir = Settings(data_dir=home).run_dir  # the control plane alone holds no lock of `up`
-    run_dir.mkdir(parents=True)
-    with closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as door:
-        door.bind(str(run_dir / "operator.sock"))
-        door.listen()
-        with pytest.raises(Conflict, match="an Opsroom runs on"):
+    (home / "homeserver" / "homeserver.db").touch()
+    async with lease.alone(home / "opsroom.db"):  # as a service does, and one that waits to be the next
+        with pytest.raises(Conflict, match=f"process {os.getpid()} on .* works on"):
             backup.restore(file, home, force=True)
+        with pytest.raises(Conflict, match=f"process {os.getpid()} on .* works on"):
+            await restoring.from_room(home, say=print)
+    assert await names(home) == ["alice"]
+
+
+async def test_nobody_begins_to_work_on_a_folder_while_it_is_restored(home: Path, tmp_path: Path) -> None:
+    file, empty = tmp_path / "b.tar", tmp_path / "empty"
+    backup.make(home, file)
+    empty.mkdir()
+    with backup.unused(empty), pytest.raises(Conflict, match="works on"), lease.at_once(empty / "opsroom.db"):
+        pytest.fail("two work on it")
+
+    assert backup.restore(file, empty).before is None
+
+    assert await names(empty) == ["alice"]
+    assert not list(empty.glob("before-restore-*"))
 
 
 async def test_a_newer_schema_or_format_is_refused_with_a_sentence(home: Path, tmp_path: Path) -> None:
