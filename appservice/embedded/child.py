@@ -23,7 +23,8 @@ _PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Component:
     """A program to keep running. `stage`: lower ones start first and stop last. `stop_s`: time between SIGTERM and
-    SIGKILL. `environment` is all it gets besides PATH, HOME, language, time zone and TMPDIR."""
+    SIGKILL. `environment` is all it gets besides PATH, HOME, language, time zone and TMPDIR. `waits_for`: given its
+    process id, whose turn it is when not its own, '' else; meanwhile it need not answer."""
 
     name: str
     argv: tuple[str, ...]
@@ -33,6 +34,7 @@ class Component:
     stage: int = 0
     ready_s: float = 60.0
     stop_s: float = 5.0
+    waits_for: Callable[[int], str] = lambda _pid: ""
 
 
 class Child:

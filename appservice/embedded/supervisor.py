@@ -137,7 +137,7 @@ class Supervisor:
         one.child = await spawn(one.component, self._log(one.component.name))
         self._changed()
         began = monotonic()
-        if await one.child.ready():
+        if await self._ready(one, one.child):
             one.failed_starts = 0
             self._say(f"{one.component.name} {'is back' if one.was_ready else 'ready'}, {monotonic() - began:.1f} s")
             one.was_ready = True
@@ -150,6 +150,15 @@ class Supervisor:
         one.ready.clear()
         self._changed()
         return reason
+
+    async def _ready(self, one: _Kept, child: Child) -> bool:
+        """Wait until it answers, however long that takes when it is not its turn. False: it did not start."""
+        told = ""
+        while not (ready := await child.ready()) and child.alive and (other := one.component.waits_for(child.pid)):
+            if other != told:
+                self._say(f"{one.component.name} waits for {other}, which does its work")
+                told = other
+        return ready
 
     def _too_much(self, one: _Kept, reason: str) -> str:
         """The sentence to give up with, or ''."""

@@ -20,6 +20,7 @@ from appservice.embedded.waiting import wait_until_registered
 from appservice.embedded.worker_image import WorkerImage
 from appservice.embedded.world import CONTROL_PLANE, HOMESERVER, World, prepare, settle
 from appservice.errors import OpsroomError, Unavailable
+from appservice.store import lease
 
 Say = Callable[[str], None]
 Greet = Callable[[dict[str, Any]], None]
@@ -47,6 +48,8 @@ async def run(wish: Wish, *, say: Say, greet: Greet) -> int:
     with only_one(wish.data_dir), ExitStack() as reserved:
         upfile.remove(wish.data_dir)
         check_disk(wish.data_dir)
+        with lease.at_once(config.load(wish.data_dir, **wish.flags).database):
+            pass  # else everything would start, and the control plane wait
         settled = settle(wish.data_dir, wish.flags, reserved, web=wish.web)
         for sentence in settled.said:
             say(sentence)

@@ -5,6 +5,7 @@ import secrets
 import sys
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from appservice.gateway.layout import EnvoyFixed
 from appservice.homeserver import registration as registrations
 from appservice.homeserver.registration import Registration
 from appservice.storage import seaweed
+from appservice.store import lease
 
 HOMESERVER, GATEWAY, STORAGE, CONTROL_PLANE = "homeserver", "gateway", "storage", "control-plane"
 OPERATOR_SOCKET = "operator.sock"
@@ -240,6 +242,7 @@ def _control_plane(settings: Settings) -> Component:
         environment={**os.environ, **_FRUGAL, **chosen},
         stage=1,
         stop_s=4,
+        waits_for=partial(lease.somebody_else, settings.database),
     )
 
 

@@ -122,6 +122,26 @@ async def test_a_component_that_never_answers_is_stopped_and_tried_again(tmp_pat
     await watched.supervisor.stop()
 
 
+async def test_one_whose_turn_it_is_not_may_take_its_time(tmp_path: Path) -> None:
+    watched = Watched(tmp_path, Limits(first_s=0.01, failed_starts=1))
+    others = ["process 7"] * 4
+
+    async def its_turn(_pid: int) -> bool:
+        return not others
+
+    spare = Component(
+        name="one",
+        argv=python(FOREVER),
+        probe=its_turn,
+        ready_s=0.05,
+        waits_for=lambda _pid: others.pop() if others else "",
+    )
+    await watched.supervisor.start([spare])
+    assert watched.said[0] == "one waits for process 7, which does its work"
+    assert [line[:9] for line in watched.said[1:]] == ["one ready"]
+    await watched.supervisor.stop()
+
+
 async def test_an_answer_by_a_stranger_is_not_readiness(tmp_path: Path) -> None:
     port = free_port()
     stranger = subprocess.Popen(python(SERVER, port), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

@@ -13,6 +13,7 @@ import yaml
 from appservice.embedded.files import check_disk
 from appservice.embedded.synapse import homeserver_yaml
 from appservice.errors import Limit
+from appservice.store import lease
 from tests.support.children import free_port, until
 from tests.support.synapse import SERVER_NAME, running_synapse
 from tests.support.up import Running, all_gone, opsroom, pids, start
@@ -55,6 +56,15 @@ async def test_a_second_up_on_the_same_folder_is_refused_in_a_sentence(up: Runni
     assert f"another `opsroom up` (process {up.process.pid}) already runs" in refused.err
     assert len(refused.err.strip().splitlines()) == 1
     assert up.process.returncode is None
+
+
+async def test_up_behind_a_control_plane_that_works_already_names_it_and_starts_nothing(up_dir: Path) -> None:
+    with lease.at_once(up_dir / "opsroom.db"):
+        refused = await opsroom("up", "--data-dir", up_dir, "--no-web")
+    assert refused.code == 1
+    assert f"process {os.getpid()} on {socket.gethostname()} works on {up_dir / 'opsroom.db'}." in refused.err
+    assert "Stop it first" in refused.err
+    assert sorted(path.name for path in up_dir.iterdir()) == ["opsroom.db.lock", "up.lock"]
 
 
 async def test_doctor_finds_nothing_wrong_and_says_so_line_by_line(up: Running) -> None:
