@@ -206,7 +206,7 @@ async def _compose(settings: Settings, store: Database, stack: AsyncExitStack) -
         objects=stored,
         providers=available,
     )
-    desk = Desk(store, changes, engine.refresh, lambda word: names.is_ours(names.person(word)))
+    desk = Desk(store, changes, engine.refresh, names)
     hands = Hands(
         settings=settings,
         store=store,

@@ -168,7 +168,7 @@ class Homeserver:
         """Create a room under an alias; the alias makes it idempotent: an existing one is found."""
         try:
             made = await self.call("POST", "createRoom", dict(body), user=user, tries=1)
-        except MRoomInUse:
+        except (MRoomInUse, MForbidden):  # it may be made, and one of those invited be refused
             alias = f"#{body['room_alias_name']}:{self.server_name}"
             found = await self.resolve(alias)
             if found is None:
@@ -215,13 +215,14 @@ class Homeserver:
     async def join(self, room: str, *, user: str) -> None:
         await self.call("POST", f"join/{quote(room)}", {}, user=user)
 
-    async def invite(self, room_id: str, member: str, *, user: str = "") -> None:
-        """Invite; a member that is in already is a success."""
+    async def invite(self, room_id: str, member: str, *, user: str = "") -> str:
+        """Invite; why the homeserver refuses it, '' when it does not. A member that is in already is a success."""
         try:
             await self.call("POST", f"rooms/{quote(room_id)}/invite", {"user_id": member}, user=user)
         except MForbidden as error:
             if "already in the room" not in str(error):
-                raise
+                return str(error.message or error.errcode)
+        return ""
 
     async def kick(self, room_id: str, member: str, reason: str) -> None:
         """Remove somebody; a member that is gone already is a success."""

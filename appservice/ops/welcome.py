@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from appservice.config import Settings
+from appservice.errors import Denied
 from appservice.health import Health
 from appservice.homeserver import content
 from appservice.homeserver.avatar import emblem
@@ -59,7 +60,11 @@ async def _ensure(homeserver: Homeserver, room: desired.DesiredRoom, around: Aro
     async def known() -> Around:
         return around
 
-    made, _ = await live.ensure(homeserver, room, known)
+    refused: dict[str, str] = {}
+    made, _ = await live.ensure(homeserver, room, known, refused=refused)
+    for user, reason in refused.items():
+        fix = f"Set `operator` to somebody of {homeserver.server_name}."
+        raise Denied(f"{user} cannot be asked into {room.name}: the homeserver says {reason}", fix=fix)
     return made
 
 

@@ -36,6 +36,10 @@ class Names:
     def person(self, name: str) -> str:
         return name if name.startswith("@") else f"@{name}:{self.server_name}"
 
+    def is_foreign(self, user: str) -> bool:
+        """Of another server: rooms of ours are closed to them."""
+        return not user.endswith(f":{self.server_name}")
+
     def is_ours(self, user: str) -> bool:
         return user == self.bot or bool(self.agent(user))
 
@@ -62,7 +66,8 @@ class Agent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Team:
-    """`admin`: Matrix id of who takes the operators' place in its rooms, '' for nobody."""
+    """`admin`: Matrix id of who takes the operators' place in its rooms, '' for nobody; `not_admin`: who was named and
+    cannot do it, an agent or somebody of another server, for whom our rooms are closed."""
 
     name: str
     description: str
@@ -70,6 +75,7 @@ class Team:
     members: tuple[str, ...]
     admin: str
     peers: bool
+    not_admin: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,13 +170,15 @@ def _add(
 
 def _team(name: str, spec: TeamSpec, names: Names) -> Team:
     admin = names.person(spec.admin.matrix_user_id or spec.admin.name) if spec.admin else ""
+    cannot = bool(admin) and (names.is_ours(admin) or names.is_foreign(admin))  # refused where it is declared
     return Team(
         name=name,
         description=spec.description,
         leader=spec.leader.name,
         members=tuple(worker.name for worker in spec.workers),
-        admin="" if names.is_ours(admin) else admin,
+        admin="" if cannot else admin,
         peers=spec.peer_mentions,
+        not_admin=admin if cannot else "",
     )
 
 

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from appservice.errors import Conflict
+from appservice.policy.roster import Names
 from appservice.reconcile import plan as planning
 from appservice.reconcile.plan import Step
 from appservice.resources.document import Document
@@ -37,17 +38,15 @@ def _same(steps: Sequence[Step], known: Mapping[Key, Stored], expected: str) -> 
 
 
 class Desk:
-    """`wake` has a key looked at now, `is_ours` tells the bot's and agents' names. What a caller does
-    `also` is written in the same unit, what must hold `first` is looked at in it; `expected` is the digest of the plan
-    that was agreed to, '' for any."""
+    """`wake` has a key looked at now, `names` tells people from the bot and agents. What a caller does `also` is
+    written in the same unit, what must hold `first` is looked at in it; `expected` is the digest of the plan that was
+    agreed to, '' for any."""
 
-    def __init__(
-        self, store: Database, changes: Changes, wake: Callable[[Key], None], is_ours: Callable[[str], bool]
-    ) -> None:
+    def __init__(self, store: Database, changes: Changes, wake: Callable[[Key], None], names: Names) -> None:
         self._store = store
         self._changes = changes
         self._wake = wake
-        self._is_ours = is_ours
+        self._names = names
 
     async def declare(
         self,
@@ -65,7 +64,9 @@ class Desk:
             await first(db)
             known = await _known(db)
             _same(planning.plan(documents, known, prune=prune), known, expected)
-            done = await declaring.declare(db, documents, author, is_ours=self._is_ours, prune=prune)
+            done = await declaring.declare(
+                db, documents, author, is_ours=self._is_ours, server_name=self._names.server_name, prune=prune
+            )
             await also(db, done)
             return done
 
@@ -122,6 +123,9 @@ class Desk:
             return done
 
         return await self._accepted(unit)
+
+    def _is_ours(self, word: str) -> bool:
+        return self._names.is_ours(self._names.person(word))
 
     async def _accepted(self, unit: Callable[[Connection], Awaitable[Accepted]]) -> Accepted:
         done = await self._store.write(unit)

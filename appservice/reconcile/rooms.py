@@ -7,8 +7,9 @@ from functools import partial
 
 import structlog
 
-from appservice.homeserver.client import Homeserver, readable
+from appservice.homeserver.client import ERRORS, Homeserver, is_gone, readable
 from appservice.reconcile.identity import Identities
+from appservice.reconcile.steps import Done
 from appservice.rooms import live
 from appservice.rooms.declared import Declared
 from appservice.rooms.desired import DesiredRoom
@@ -34,6 +35,7 @@ class RoomKeeper:
         self._locks: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._in_line: dict[str, tuple[DesiredRoom, str]] = {}
         self._equals: dict[str, frozenset[str]] = {}
+        self._refused: dict[str, dict[str, str]] = {}
         self._accounts: set[str] = set()
 
     # -- doors --------------------------------------------------------------------------------------------------
@@ -94,6 +96,15 @@ class RoomKeeper:
             f" `/deop {high[0]}`."
         )
 
+    def told(self, alias: str, done: Done) -> Done:
+        """How a step is told after which a room is in line: with whom it is not as declared for."""
+        if equals := self.equals(alias):
+            return Done("OthersKeepPower", equals)
+        if refused := self._refused.get(alias):
+            said = "; ".join(f"{user}: {reason}" for user, reason in sorted(refused.items()))
+            return Done("SomeRefused", f"The homeserver lets nobody ask these in, all others are. {said}")
+        return done
+
     async def everything(self) -> Iterable[Key]:
         """All rooms that are declared, and those of ours that nobody declares any more."""
         known = {room.alias for room in await rooms.every(self._store) if room.alias and room.purpose != "ops"}
@@ -123,6 +134,7 @@ class RoomKeeper:
         self._in_line.pop(room.alias, None)
         absent: set[str] = set()
         equals: set[str] = set()
+        refused: dict[str, str] = {}
 
         async def around() -> Around:
             found = await self._around(room)
@@ -131,13 +143,16 @@ class RoomKeeper:
 
         try:
             known = [known.room_id for known in await rooms.every(self._store) if known.alias == room.alias]
-            room_id, sent = await live.ensure(self._homeserver, room, around, known=known, equals=equals)
+            room_id, sent = await live.ensure(
+                self._homeserver, room, around, known=known, equals=equals, refused=refused
+            )
         except Exception as error:
             raise readable(error, f"make the room {room.name}") from error
         made = _row(room, room_id)
         if await rooms.get(self._store, room_id) != made:
             await self._store.write(lambda db: rooms.put(db, made))
         self._equals[room.alias] = frozenset(equals)
+        self._refused[room.alias] = refused
         if not absent and not equals:  # else whoever makes the account asks again; and those may step back
             self._in_line[room.alias] = (room, room_id)
         if sent:
@@ -168,14 +183,24 @@ class RoomKeeper:
         return await self.bring(alias) if alias else ""
 
     async def known(self, user: str) -> bool:
-        """Whether somebody has an account: one that is not there yet cannot be invited."""
-        if user not in self._accounts and await self._homeserver.exists(user):
-            self._accounts.add(user)
+        """Whether somebody has an account: one that is not there yet, or of whom the homeserver says nothing, cannot be
+        invited."""
+        if user not in self._accounts:
+            try:
+                there = await self._homeserver.exists(user)
+            except ERRORS as error:
+                if not is_gone(error):
+                    raise
+                log.warning("of an account nothing is said", user=user, error=str(error))
+                there = False
+            if there:
+                self._accounts.add(user)
         return user in self._accounts
 
     async def _end(self, alias: str) -> None:
         self._in_line.pop(alias, None)
         self._equals.pop(alias, None)
+        self._refused.pop(alias, None)
         for room in await rooms.every(self._store):
             if room.alias != alias:
                 continue

@@ -7,6 +7,7 @@ from dataclasses import replace
 from time import time
 from typing import Any
 
+from appservice.policy.roster import Team
 from appservice.reconcile.recording import save
 from appservice.reconcile.rooms import KIND as ROOM
 from appservice.reconcile.steps import Done, told
@@ -47,8 +48,8 @@ class TeamReconciler:
         parts = await self._w.parts(stored)
         facts |= _facts(parts, team.leader) | {"teamRoomID": facts.get("roomID", "")}
         conditions = [*(condition for condition, _ in found), _members(parts), effective(stored)]
-        if team.admin:
-            conditions.append(await self._admin(team.admin))
+        if team.admin or team.not_admin:
+            conditions.append(await self._admin(team))
         old = await status.get(self._w.store, key)
         errors = [error for _, error in found if error]
         fresh = replace(
@@ -59,10 +60,13 @@ class TeamReconciler:
             raise errors[0]
         return None
 
-    async def _admin(self, user: str) -> Condition:
-        if await self._w.rooms.known(user):
-            return Condition(type="Admin", status="True", reason="Found", message=user)
-        message = f"The admin {user} has no account. Declare a Human, or make the account: the rooms wait for it."
+    async def _admin(self, team: Team) -> Condition:
+        if team.not_admin:
+            message = f"{team.not_admin} cannot run a team; the operators do it instead. Name somebody else as `admin`."
+            return Condition(type="Admin", status="False", reason="Refused", message=message)
+        if await self._w.rooms.known(team.admin):
+            return Condition(type="Admin", status="True", reason="Found", message=team.admin)
+        message = f"The admin {team.admin} has no account. Declare a Human, or make the account: the rooms wait for it."
         return Condition(type="Admin", status="False", reason="NotFound", message=message)
 
     async def _ensure_storage(self, name: str) -> Done:
@@ -77,8 +81,7 @@ class TeamReconciler:
 
     async def _room(self, facts: dict[str, Any], fact: str, alias: str) -> Done:
         facts[fact] = await self._w.rooms.bring(alias)
-        equals = self._w.rooms.equals(alias)
-        return Done("OthersKeepPower", equals) if equals else Done("InLine", facts[fact])
+        return self._w.rooms.told(alias, Done("InLine", facts[fact]))
 
     async def tear_down(self, stored: Stored) -> None:
         """Its agents go first, each by its own pass; then its rooms. Its files stay: they are people's work."""

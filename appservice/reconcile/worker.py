@@ -117,8 +117,7 @@ class WorkerReconciler:
     async def _ensure_room(self, name: str, facts: dict[str, Any]) -> Done:
         alias = await self._own_room(name)
         facts["roomID"] = await self._w.rooms.bring(alias)
-        equals = self._w.rooms.equals(alias)
-        return Done("OthersKeepPower", equals) if equals else Done("Joined", facts["roomID"])
+        return self._w.rooms.told(alias, Done("Joined", facts["roomID"]))
 
     async def _ensure_storage(self, name: str, spec: WorkerSpec, agent: Agent) -> Done:
         await self._w.objects.ensure_bucket()

@@ -34,7 +34,8 @@ def _matrix_id(value: str) -> str:
 
 
 class TeamAdmin(Spec):
-    """The person who runs the team. `matrix_user_id` says who that is when it is nobody of this server."""
+    """The person who runs the team. `matrix_user_id` says who that is when the account has another
+    name; it is one of this server, too."""
 
     name: Annotated[ShortText, AfterValidator(_localpart)]
     matrix_user_id: Annotated[ShortText, AfterValidator(_matrix_id)] = ""

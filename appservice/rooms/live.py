@@ -1,6 +1,6 @@
 """Make a room be as desired: read its state once, send only the difference. A second pass sends nothing."""
 
-from collections.abc import Awaitable, Callable, Mapping, MutableSet, Sequence
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, MutableSet, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -23,7 +23,7 @@ class RoomCalls(Protocol):
     async def put_state(
         self, room_id: str, type_: str, content: Mapping[str, Any], state_key: str = "", *, user: str = ""
     ) -> str: ...
-    async def invite(self, room_id: str, member: str, *, user: str = "") -> None: ...
+    async def invite(self, room_id: str, member: str, *, user: str = "") -> str: ...
     async def kick(self, room_id: str, member: str, reason: str) -> None: ...
     async def join(self, room: str, *, user: str) -> None: ...
     async def leave(self, room_id: str, *, user: str) -> None: ...
@@ -53,9 +53,11 @@ async def ensure(
     *,
     known: Sequence[str] = (),
     equals: MutableSet[str] | None = None,
+    refused: MutableMapping[str, str] | None = None,
 ) -> tuple[str, bool]:
     """Make the room; (its id, whether anything was sent). `known`: ids it had under its alias before. `equals` is
-    filled with those who stand as high as the bot and should not. Raises Denied where the bot lost its power."""
+    filled with those who stand as high as the bot and should not, `refused` with those whom the homeserver lets nobody
+    ask in, and why: the others have their room all the same. Raises Denied where the bot lost its power."""
     alias = f"#{room.alias}:{calls.server_name}"
     room_id = await calls.resolve(alias)
     state = await calls.state(room_id) if room_id is not None else []
@@ -76,7 +78,7 @@ async def ensure(
     if equals is not None:
         equals |= standing.read(state).equals(calls.bot, room.powers)
     sent |= await _heal_state(calls, room_id, room, state, found)
-    sent |= await _heal_members(calls, room_id, room, state, found)
+    sent |= await _heal_members(calls, room_id, room, state, found, {} if refused is None else refused)
     sent |= await _link(calls, room_id, state, found)
     return room_id, sent
 
@@ -89,10 +91,7 @@ async def _create(calls: RoomCalls, room: DesiredRoom, around: Around) -> str:
         open_to=around.open_to,
         avatar=around.avatar,
     )
-    room_id = await calls.create_room(body | {"invite": sorted(room.members - around.absent)})
-    for agent in sorted(around.ours):
-        await calls.join(room_id, user=agent)
-    return room_id
+    return await calls.create_room(body | {"invite": sorted(room.members - around.absent)})
 
 
 def is_complete(room: DesiredRoom, state: Sequence[Mapping[str, Any]]) -> bool:
@@ -224,20 +223,27 @@ async def _heal_state(
 
 
 async def _heal_members(
-    calls: RoomCalls, room_id: str, room: DesiredRoom, state: Sequence[Mapping[str, Any]], around: Around
+    calls: RoomCalls,
+    room_id: str,
+    room: DesiredRoom,
+    state: Sequence[Mapping[str, Any]],
+    around: Around,
+    refused: MutableMapping[str, str],
 ) -> bool:
     memberships = _memberships(state)
     missing = [user for user in sorted(room.members - around.absent) if memberships.get(user) not in _HERE]
     found = standing.read(state)
     extra = [user for user in strangers(room, state, bot=calls.bot) if found.power(user) < found.power(calls.bot)]
     for user in missing:
-        await calls.invite(room_id, user)
+        if reason := await calls.invite(room_id, user):
+            check_power(calls, state, room.name)
+            refused[user] = reason
     for user in sorted(around.ours):
         if memberships.get(user) != "join":
             await calls.join(room_id, user=user)
     for user in extra:
         await calls.kick(room_id, user, REASON)
-    return bool(missing or extra) or any(memberships.get(user) != "join" for user in around.ours)
+    return bool(set(missing) - set(refused) or extra) or any(memberships.get(user) != "join" for user in around.ours)
 
 
 REASON = "Who is in this room is declared. An operator can declare a Human that has access to it."

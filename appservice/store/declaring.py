@@ -82,16 +82,21 @@ async def declare(
     author: Author,
     *,
     is_ours: Callable[[str], bool],
+    server_name: str = "",
     prune: bool = False,
 ) -> Accepted:
     """Store documents and the agents they are made of. `is_ours`: whether a localpart or Matrix id is the bot's or an
-    agent's; `prune`: delete what else is in the documents' set, files kept.
+    agent's; `server_name`: whose people it may name, '' for anybody's; `prune`: delete what else is in the documents'
+    set, files kept.
 
-    Raises Invalid, with every place, when a name belongs to something else already: then nothing may be kept.
+    Raises Invalid, with every place, when a name belongs to something else already, or to somebody of another server:
+    then nothing may be kept.
     """
     known = {stored.key: stored for stored in await objects.every(db)}
     if problems := [*_conflicts(documents, known), *_impostors(documents, is_ours)]:
         raise Invalid("some names are taken", problems=problems)
+    if problems := list(_foreigners(documents, server_name)):
+        raise Invalid("somebody is of another server", problems=problems)
     results, made = [], []
     for document in documents:
         key = Key(document.kind, document.name)
@@ -170,6 +175,17 @@ def _impostors(documents: Sequence[Document], is_ours: Callable[[str], bool]) ->
             for field, name in (("name", admin.name), ("matrixUserId", admin.matrix_user_id)):
                 if name and is_ours(name):
                     yield document.problem(("spec", "admin", field), f"The user {name} is Opsroom's own.", fix)
+
+
+def _foreigners(documents: Sequence[Document], server_name: str) -> Iterator[Problem]:
+    """People of other servers, to whom our rooms are closed."""
+    for document in documents:
+        admin = document.spec.admin if isinstance(document.spec, TeamSpec) else None
+        user, _, server = (admin.matrix_user_id if admin else "").partition(":")
+        if server and server_name not in ("", server):
+            what = f"{user}:{server} is of another server than Opsroom's rooms, which only {server_name} can enter."
+            fix = f'Write "{user}:{server_name}", or leave the field out: the `name` is enough.'
+            yield document.problem(("spec", "admin", "matrixUserId"), what, fix)
 
 
 def _conflicts(documents: Sequence[Document], known: Mapping[Key, Stored]) -> Iterator[Problem]:

@@ -17,7 +17,11 @@ from appservice.homeserver.gaps import Gaps
 from appservice.homeserver.live import Live, Pace
 from appservice.homeserver.sender import Sender
 from appservice.ops import welcome
+from appservice.policy.roster import Names
+from appservice.reconcile.identity import Identities
+from appservice.reconcile.rooms import RoomKeeper
 from appservice.rooms import live
+from appservice.rooms.declared import Declared
 from appservice.rooms.desired import DesiredRoom
 from appservice.rooms.live import Around
 from appservice.store import inbox, outbox, rooms
@@ -200,6 +204,42 @@ async def test_a_room_that_was_only_half_made_is_made_again(bed: Bed) -> None:
     assert await bed.homeserver.resolve(f"#opsroom-worker-half:{SERVER_NAME}") == made
     assert set(await bed.homeserver.members(made)) == {BOT, agent}
     assert await live.ensure(bed.homeserver, room, around) == (made, False)
+
+
+async def test_one_who_cannot_be_asked_in_is_named_and_keeps_nobody_else_out(bed: Bed) -> None:
+    """Somebody of another server, for whom a room of ours is closed for good."""
+    foreign, agent = "@john:other.org", f"@agent-zoe{secrets.token_hex(3)}:{SERVER_NAME}"
+    person = await bed.synapse.person(f"ann{secrets.token_hex(3)}")
+    alias = f"opsroom-worker-{secrets.token_hex(3)}"
+    await bed.homeserver.ensure_user(agent)
+    room = DesiredRoom(
+        alias=alias, name="zoe", topic="x", purpose="worker", members=frozenset({agent, foreign, person.user_id})
+    )
+
+    async def around() -> Around:
+        return Around(ours=frozenset({agent}))
+
+    for first in (True, False):
+        refused: dict[str, str] = {}
+        made, sent = await live.ensure(bed.homeserver, room, around, refused=refused)
+        assert list(refused) == [foreign]
+        assert sent is first
+    assert {BOT, agent} <= set(await bed.homeserver.members(made))
+    assert await bed.homeserver.state_event(made, "m.room.member", person.user_id)
+
+
+async def test_somebody_of_whom_the_homeserver_says_nothing_is_as_one_who_is_not_there(
+    bed: Bed, store: Database
+) -> None:
+    async def nobody() -> frozenset[str]:
+        return frozenset()
+
+    names = Names(bot=BOT, prefix="agent-", server_name=SERVER_NAME)
+    declared = Declared(store, names, nobody, prefix="opsroom-")
+    keeper = RoomKeeper(bed.homeserver, store, declared, Identities(bed.homeserver, names))
+
+    assert not await keeper.known("@john:other.org")
+    assert await keeper.known(BOT)
 
 
 @pytest.mark.parametrize("broke_off", ["before its name", "before the bot was in it"])

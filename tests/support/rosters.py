@@ -55,7 +55,7 @@ _AGENTS = (
     *("w0", "w1", "night", "nobody"),
     *(f"{team}-{part}" for team in _TEAMS for part in ("lead", *(f"m{index}" for index in range(_MEMBERS)))),
 )
-_PEOPLE = ("h0", "h1", "h2", "h3", "pm", "op", "@far:other.org")
+_PEOPLE = ("h0", "h1", "h2", "h3", "pm", "op", "@far:hs")
 _POLICIES = st.fixed_dictionaries(
     {},
     optional={
@@ -97,7 +97,7 @@ def _teams(name: str, policy: st.SearchStrategy[Document]) -> st.SearchStrategy[
         return st.tuples(*(agent(f"m{index}") for index in range(count))).map(list)
 
     admin = st.fixed_dictionaries(
-        {"name": st.sampled_from(("pm", "op", "h0"))}, optional={"matrixUserId": st.just("@far:other.org")}
+        {"name": st.sampled_from(("pm", "op", "h0"))}, optional={"matrixUserId": st.just("@far:hs")}
     )
     return st.fixed_dictionaries(
         {

@@ -96,3 +96,20 @@ async def test_files_that_were_to_stay_go_with_a_second_deletion_that_says_so(st
     await delete(store, Key("Team", "dev"), keep_files=True)
     await delete(store, Key("Team", "dev"), keep_files=False)
     assert [await meta.get(store, meta.KEEP_FILES + name) for name in ("alice", "lena")] == ["", ""]
+
+
+async def test_a_team_admin_of_another_server_is_refused_with_the_place_and_the_way_to_mend_it(store: Database) -> None:
+    text = team("dev", "lena", fields='admin: {name: john, matrixUserId: "@john:other.org"}')
+    documents = registry.parse(text.encode(), source="dev.yaml")
+
+    with pytest.raises(Invalid) as caught:
+        await store.write(
+            lambda db: declaring.declare(db, documents, AUTHOR, is_ours=NAMES.is_ours, server_name=NAMES.server_name)
+        )
+
+    [problem] = caught.value.problems
+    assert problem.where.startswith("dev.yaml, line ")
+    assert problem.where.endswith("spec.admin.matrixUserId")
+    assert problem.what.startswith("@john:other.org is of another server")
+    assert problem.fix == 'Write "@john:hs", or leave the field out: the `name` is enough.'
+    assert await objects.every(store) == []

@@ -185,7 +185,7 @@ PROVEN: Mapping[str, Mapping[str, Case]] = {
         **POLICY,
         "description": case("Builds pages.", "Builds roads.", rooms),
         "admin.name": case("john", "dora", rooms, who_may),
-        "admin.matrixUserId": case(JOHN, "@john:elsewhere", rooms, who_may, admin={"name": "john"}),
+        "admin.matrixUserId": case(JOHN, "@dora:hs", rooms, who_may, admin={"name": "john"}),
         "peerMentions": case(True, False, who_may),
     },
     "Human": {

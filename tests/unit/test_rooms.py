@@ -170,12 +170,16 @@ def test_all_operators_are_in_the_rooms_of_operators() -> None:
     assert all(users("op second") <= room.members for room in rooms.values())
 
 
-def test_a_team_admin_of_another_homeserver_is_in_the_teams_rooms_by_its_matrix_id() -> None:
-    admin = 'admin: {name: pm, matrixUserId: "@boss:other.org"}'
+@pytest.mark.parametrize(
+    ("named", "admins"), [("@boss:hs", "boss"), ("@boss:other.org", "op"), ("@boss:s:hs2", "op"), ("@opsroom:hs", "op")]
+)
+def test_a_team_is_run_by_the_matrix_id_it_names_and_by_operators_where_nobody_can_be_that(
+    named: str, admins: str
+) -> None:
+    rooms = rooms_of(team("dev", "lena", fields=f'admin: {{name: pm, matrixUserId: "{named}"}}'))
 
-    found = rooms_of(team("dev", "lena", fields=admin))["leader-dm-lena"]
-
-    assert found.members == {"@boss:other.org", *users("*lena")}
+    assert rooms["leader-dm-lena"].members == users(f"{admins} *lena")
+    assert all(f"@boss:{server}" not in room.members for room in rooms.values() for server in ("other.org", "s:hs2"))
 
 
 # -- guests -----------------------------------------------------------------------------------------------------

@@ -176,10 +176,10 @@ def test_a_team_admin_may_ask_a_member_alone_once_a_policy_says_so() -> None:
 
 
 def test_a_team_admins_matrix_id_says_who_it_is_and_the_name_then_means_nobody() -> None:
-    admin = 'admin: {name: pm, matrixUserId: "@boss:other.org"}'
+    admin = 'admin: {name: pm, matrixUserId: "@boss:hs"}'
     roster = roster_of(team("dev", "lena", "ben", fields=admin))
 
-    assert asked(roster, "@boss:other.org", "lena", "direct").rule == "team admin"
+    assert asked(roster, "@boss:hs", "lena", "direct").rule == "team admin"
     assert not asked(roster, "pm", "lena", "direct").allowed
 
 
