@@ -42,6 +42,7 @@ from appservice.ops.describe import Tries
 from appservice.ops.door import Door
 from appservice.ops.hands import Hands, checked
 from appservice.ops.journal import JournalDoor
+from appservice.ops.order import Order
 from appservice.ops.room import OpsRoom
 from appservice.ops.uploads import Uploads
 from appservice.ops.verbs import Verbs
@@ -214,6 +215,7 @@ async def _compose(settings: Settings, store: Database, stack: AsyncExitStack) -
         backend=backend,
         objects=stored,
         desk=desk,
+        order=Order(),
         stop_turn=runner.stop,
         checks=checks.run,
         managed=lambda name: publish.managed(stored, prefix(name)),
@@ -232,6 +234,7 @@ async def _compose(settings: Settings, store: Database, stack: AsyncExitStack) -
         sender=sender,
         pace=pace,
         verbs=Verbs(hands, Uploads(homeserver)),
+        order=hands.order,
         is_ours=names.is_ours,
         operators_changed=lambda: plane.operators_changed(),
     )

@@ -14,9 +14,11 @@ class Adopting:
     def __init__(self, hands: Hands) -> None:
         self._h = hands
 
-    async def adopt(self, _event: Event, given: argparse.Namespace, _progress: Progress) -> Answer:
+    async def adopt(self, event: Event, given: argparse.Namespace, _progress: Progress) -> Answer:
         """Each step of it can be repeated: so after a crash it is done again, and says the same."""
+        await self._h.order.turn(event.id)  # what is to be declared before is so then
         stored = await self._find(given.object)
+        self._h.order.leave(event.id)
         done = await self._h.adoption.adopt(stored, given.alias, leader_dm=given.leader_dm)
         parts = [f"`{stored.key}` goes on in {done.alias}, with all that was said there."]
         if done.out:

@@ -2,11 +2,12 @@
 after a crash changes nothing more, then waits until the world follows."""
 
 import argparse
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from time import time
 from typing import Any
 
-from appservice.errors import Invalid, NotFound, OpsroomError
+from appservice.errors import Conflict, Invalid, NotFound, OpsroomError, Unavailable
 from appservice.homeserver.events import Event
 from appservice.homeserver.members import short
 from appservice.ops import plan, render
@@ -31,6 +32,8 @@ from appservice.workspace.names import prefix
 Outcome = dict[str, Any]  # `results`: kind, name and what became of it
 
 WAIT_S = 120.0
+UPLOAD_S = 300.0  # others wait for their turn meanwhile
+TRIES = 10
 OWN_FOLDER = ".opsroom/"
 GONE = {
     "Worker": "its sandbox, token, storage user and room are gone.",
@@ -46,23 +49,37 @@ class Changing:
         self._uploads = uploads
 
     async def apply(self, event: Event, given: argparse.Namespace, progress: Progress) -> Answer:
-        if (outcome := await self._outcome(event)) is None:
-            data, source = await self._uploads.find(event)
-            try:
-                outcome = await self._declare(event, checked(data, source), given, prune=given.prune)
-            except OpsroomError as error:
-                return Answer(text=render.problems(error, source=source), ok=False)
+        source = ""
+
+        async def work() -> Outcome:
+            nonlocal source
+            data, source = await self._upload(event)
+            return await self._declare(event, checked(data, source), given, prune=given.prune)
+
+        try:
+            outcome = await self._once(event, work)
+        except OpsroomError as error:
+            return Answer(text=render.problems(error, source=source), ok=False)
         return await self._settle(outcome, progress)
 
+    async def _upload(self, event: Event) -> tuple[bytes, str]:
+        try:
+            async with asyncio.timeout(UPLOAD_S):
+                return await self._uploads.find(event)
+        except TimeoutError:
+            what = f"the upload could not be read within {UPLOAD_S / 60:.0f} minutes. Nothing was changed."
+            raise Unavailable(what, fix="Reply `!apply` to it to try it again.") from None
+
     async def set(self, event: Event, given: argparse.Namespace, progress: Progress) -> Answer:
-        if (outcome := await self._outcome(event)) is None:
+        async def work() -> Outcome:
             stored = await self._h.own(given.object)
             text = to_yaml(setting.with_fields(stored.document, given.fields))
             documents = checked(text.encode(), str(stored.key))
             if [(document.kind, document.name) for document in documents] != [stored.key]:
                 raise Invalid(f"`{stored.key}` cannot be renamed.", fix="Declare another object, and delete this one.")
-            outcome = await self._declare(event, documents, given)
-        return await self._settle(outcome, progress)
+            return await self._declare(event, documents, given, base=stored)
+
+        return await self._settle(await self._once(event, work), progress)
 
     async def sleep(self, event: Event, given: argparse.Namespace, progress: Progress) -> Answer:
         return await self._to_state(event, given, progress, "Sleeping")
@@ -72,32 +89,66 @@ class Changing:
 
     async def _to_state(self, event: Event, given: argparse.Namespace, progress: Progress, state: str) -> Answer:
         """Where the agent is declared: in its own document, or in that of what it is part of."""
-        if (outcome := await self._outcome(event)) is None:
+
+        async def work() -> Outcome:
             agent = await self._h.find(given.object)
-            owner = await objects.get(self._h.store, parse(agent.owner)) if agent.owner else None
-            [document] = checked((owner or agent).text.encode(), str((owner or agent).key))
+            base = (await objects.get(self._h.store, parse(agent.owner)) if agent.owner else None) or agent
+            [document] = checked(base.text.encode(), str(base.key))
             path = next((part.path for part in declaring.parts(document) if part.name == agent.name), ("spec",))
             field = ".".join(str(part) for part in (path if path[0] == "spec" else ("spec",)))
-            text = to_yaml(setting.with_fields((owner or agent).document, [f"{field}.state={state}"]))
-            outcome = await self._declare(event, checked(text.encode(), str((owner or agent).key)), given)
-        return await self._settle(outcome, progress)
+            text = to_yaml(setting.with_fields(base.document, [f"{field}.state={state}"]))
+            return await self._declare(event, checked(text.encode(), str(base.key)), given, base=base)
+
+        return await self._settle(await self._once(event, work), progress)
 
     async def rollback(self, event: Event, given: argparse.Namespace, progress: Progress) -> Answer:
-        if (outcome := await self._outcome(event)) is None:
+        async def work() -> Outcome:
             kind, name = reference(given.object)
             key = Key(kind or "Worker", name)
             earlier = _earlier(key, await objects.history(self._h.store, key, HISTORY), given.revision)
-            documents = checked(earlier.text.encode(), f"revision {earlier.revision}")
-            outcome = await self._declare(event, documents, given)
-        return await self._settle(outcome, progress)
+            return await self._declare(event, checked(earlier.text.encode(), f"revision {earlier.revision}"), given)
+
+        return await self._settle(await self._once(event, work), progress)
+
+    async def _once(self, event: Event, work: Callable[[], Awaitable[Outcome]]) -> Outcome:
+        """What a command does in its turn, unless an earlier run that a crash ended has done it already. It is done
+        again when what it was made for is another thing meanwhile: REST and the journal wait for nobody's turn."""
+        await self._h.order.turn(event.id)
+        try:
+            command = await commands.get(self._h.store, event.id)
+            if command is not None and command.outcome is not None:
+                return command.outcome
+            for _ in range(TRIES):
+                try:
+                    return await work()
+                except _Moved:
+                    continue
+            raise Conflict("others change the same all the time. Nothing was done.", fix="Try it again.")
+        finally:
+            self._h.order.leave(event.id)
 
     async def _declare(
-        self, event: Event, documents: Sequence[Document], given: argparse.Namespace, *, prune: bool = False
+        self,
+        event: Event,
+        documents: Sequence[Document],
+        given: argparse.Namespace,
+        *,
+        prune: bool = False,
+        base: Stored | None = None,
     ) -> Outcome:
+        """`base`: what the documents were made from. Raises _Moved when it is another thing by now."""
         known = await self._h.known()
         expected = await self._agreed(event, planning.plan(documents, known, prune=prune), known, given)
+
+        async def first(db: Connection) -> None:
+            if base is None:
+                return
+            now = await objects.get(db, base.key)
+            if now is None or now.generation != base.generation:
+                raise _Moved
+
         done = await self._h.desk.declare(
-            documents, _author(event), prune=prune, expected=expected, also=_settled_by(event)
+            documents, _author(event), prune=prune, expected=expected, also=_settled_by(event), first=first
         )
         return _outcome(done)
 
@@ -139,17 +190,19 @@ class Changing:
         return Answer(text="\n\n".join([f"No changes. {count}", *([render.lines(lines)] if lines else [])]))
 
     async def delete(self, event: Event, given: argparse.Namespace, _progress: Progress) -> Answer:
-        if (outcome := await self._outcome(event)) is None:
+        async def work() -> Outcome:
             stored = await self._h.own(given.object, given.name)
             await self._ask_about_files(stored, given.files)
             known, keep = await self._h.known(), given.files != "delete"
             steps = planning.deletion(stored, known, keep_files=keep)
             expected = await self._agreed(event, steps, known, given)
-            done = await self._h.desk.delete(
-                stored, _author(event), keep_files=keep, expected=expected, also=_settled_by(event)
+            return _outcome(
+                await self._h.desk.delete(
+                    stored, _author(event), keep_files=keep, expected=expected, also=_settled_by(event)
+                )
             )
-            outcome = _outcome(done)
-        [[kind, name, _]] = outcome["results"]
+
+        [[kind, name, _]] = (await self._once(event, work))["results"]
         key = Key(kind, name)
 
         async def gone() -> bool:
@@ -183,29 +236,32 @@ class Changing:
 
     async def restart(self, event: Event, given: argparse.Namespace, progress: Progress) -> Answer:
         """Of an agent, or of all agents that an object is made of."""
-        if (outcome := await self._outcome(event)) is None:
+
+        async def work() -> Outcome:
             stored = await self._h.find(given.object)
             agents = [stored] if stored.kind == "Worker" else await objects.owned_by(self._h.store, str(stored.key))
             if not agents:
                 raise Invalid(f"`{stored.key}` has no sandbox.", fix="`!get workers` lists what has.")
-            outcome = _outcome(await self._h.desk.restart(agents, event.id, also=_settled_by(event)))
-        return await self._settle(outcome, progress)
+            return _outcome(await self._h.desk.restart(agents, event.id, also=_settled_by(event)))
+
+        return await self._settle(await self._once(event, work), progress)
 
     async def pause(self, event: Event, given: argparse.Namespace, _progress: Progress) -> Answer:
-        stored = await self._h.own(given.object)
-        done = await self._h.desk.set_paused(stored, paused=True, also=_settled_by(event))
-        if done.documents[0][1] == "unchanged":
-            return Answer(text=f"`{stored.key}` is paused already. Go on with `!resume {stored.key}`")
-        text = (
-            f"Paused `{stored.key}`: Opsroom leaves it as it is, whatever is declared. Agents that run go on running."
-        )
-        return Answer(text=f"{text} Go on with `!resume {stored.key}`")
+        outcome = await self._once(event, lambda: self._set_paused(event, given, paused=True))
+        [[kind, name, action]] = outcome["results"]
+        key = Key(kind, name)
+        if action == "unchanged":
+            return Answer(text=f"`{key}` is paused already. Go on with `!resume {key}`")
+        text = f"Paused `{key}`: Opsroom leaves it as it is, whatever is declared. Agents that run go on running."
+        return Answer(text=f"{text} Go on with `!resume {key}`")
 
     async def resume(self, event: Event, given: argparse.Namespace, progress: Progress) -> Answer:
-        if (outcome := await self._outcome(event)) is None:
-            stored = await self._h.own(given.object)
-            outcome = _outcome(await self._h.desk.set_paused(stored, paused=False, also=_settled_by(event)))
+        outcome = await self._once(event, lambda: self._set_paused(event, given, paused=False))
         return await self._settle(outcome, progress)
+
+    async def _set_paused(self, event: Event, given: argparse.Namespace, *, paused: bool) -> Outcome:
+        stored = await self._h.own(given.object)
+        return _outcome(await self._h.desk.set_paused(stored, paused=paused, also=_settled_by(event)))
 
     async def stop(self, event: Event, given: argparse.Namespace, _progress: Progress) -> Answer:
         stored = await self._h.find(given.object)
@@ -217,10 +273,9 @@ class Changing:
             return Answer(text=f"{stored.name} is not answering anything.")
         return Answer(text=f"Stopped {len(found)} turn{'s' if len(found) > 1 else ''} of {stored.name}.")
 
-    async def _outcome(self, event: Event) -> Outcome | None:
-        """What this command has done already, in a run that a crash ended."""
-        command = await commands.get(self._h.store, event.id)
-        return command.outcome if command else None
+
+class _Moved(Exception):
+    """What a change was made for is another thing by now."""
 
 
 def _outcome(done: Accepted) -> Outcome:

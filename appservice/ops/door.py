@@ -51,7 +51,7 @@ class Door:
         event = Event(id=cause, room_id="", type="m.room.message", sender=user, content={}, ts=int(time() * 1000))
         try:
             request = grammar.request(words)
-            if request.command.group == "change" and not getattr(request.arguments, "dry_run", False):
+            if request.changes:
                 await self._record(request, event, given, source)
             return await Verbs(self._h, Given(given, source)).obey(request, event, progress)
         except OpsroomError as error:

@@ -24,6 +24,11 @@ class Request:
     arguments: argparse.Namespace
     rest: str = ""
 
+    @property
+    def changes(self) -> bool:
+        """Whether something is another thing after it."""
+        return self.command.group == "change" and not getattr(self.arguments, "dry_run", False)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asks:

@@ -9,6 +9,7 @@ from appservice.errors import Invalid, NotFound
 from appservice.health import Health
 from appservice.homeserver.events import Event
 from appservice.ops.describe import Tries
+from appservice.ops.order import Order
 from appservice.policy.roster import Names
 from appservice.policy.triggers import Decision
 from appservice.reconcile.adoption import Adoption
@@ -36,7 +37,8 @@ Progress = Callable[[str], None]
 class Hands:
     """What verbs work with: `stop_turn` by id and name, `checks` for the doctor, `managed` the paths in an agent's
     prefix that are not its own work, `explain` who may ask whom in which room, `confirm` with the person (raises
-    OpsroomError unless they agree), `resolve` an alias to a room's id, `tries` how often a pass has failed."""
+    OpsroomError unless they agree), `resolve` an alias to a room's id, `tries` how often a pass has failed, `order`
+    whose turn it is to change something."""
 
     settings: Settings
     store: Database
@@ -44,6 +46,7 @@ class Hands:
     backend: Backend
     objects: Objects
     desk: Desk
+    order: Order
     stop_turn: Callable[[str, str], None]
     checks: Callable[[], Awaitable[Sequence[Health]]]
     managed: Callable[[str], Awaitable[frozenset[str]]]

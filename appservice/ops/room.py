@@ -24,6 +24,7 @@ from appservice.homeserver.sender import Sender
 from appservice.ops import grammar, render
 from appservice.ops.agreements import Agreements
 from appservice.ops.answer import FAILED, OK, Answer, Thread
+from appservice.ops.order import Order
 from appservice.ops.verbs import Verbs
 from appservice.store import commands, rooms
 from appservice.store.database import Database
@@ -50,6 +51,7 @@ class OpsRoom:
         sender: Sender,
         pace: Pace,
         verbs: Verbs,
+        order: Order,
         is_ours: Callable[[str], bool],
         operators_changed: Callable[[], None],
     ) -> None:
@@ -60,6 +62,7 @@ class OpsRoom:
         self._sender = sender
         self._pace = pace
         self._verbs = verbs
+        self._order = order
         self._is_ours = is_ours
         self._operators_changed = operators_changed
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -95,6 +98,7 @@ class OpsRoom:
 
     async def confirm(self, event: Event, question: str) -> None:
         """Have an operator agree to what a command is about to do. Raises Invalid unless one does so in time."""
+        self._order.leave(event.id)
         await self._agreements.reach(event, question)
 
     async def resume(self) -> int:
@@ -118,14 +122,29 @@ class OpsRoom:
     def _start(self, event: Event, *, repeated: bool) -> None:
         if event.id in self._tasks:  # it came again while `resume` looked for what is left
             return
+        if self._changes(event):
+            self._order.take(event.id)
         task = asyncio.create_task(self._run(event, repeated=repeated), name=f"command {event.id}")
         self._tasks[event.id] = task
-        task.add_done_callback(lambda _: self._tasks.pop(event.id))
+        task.add_done_callback(lambda _: self._ended(event))
+
+    def _ended(self, event: Event) -> None:
+        self._order.leave(event.id)
+        self._tasks.pop(event.id)
+
+    def _changes(self, event: Event) -> bool:
+        """Whether a command is to have its effect in its turn. To stop an agent is never too early."""
+        try:
+            request = grammar.parse(self._text(event))
+        except OpsroomError:
+            return False
+        return request.changes and request.command.name != "stop"
 
     async def _run(self, event: Event, *, repeated: bool) -> None:
         with structlog.contextvars.bound_contextvars(event_id=event.id, sender=event.sender):
             try:
                 if event.sender not in await outlast(self._operators.now, "read who operates"):
+                    self._order.leave(event.id)
                     await self._refuse(event)
                     return
                 await self._obey(event, repeated=repeated)

@@ -1,5 +1,7 @@
 """Plan before a change, history after it, and the way back."""
 
+import asyncio
+
 import pytest
 
 from tests.support.stack import Stack, worker_yaml
@@ -79,6 +81,22 @@ async def test_single_fields_are_set_and_unset(stack: Stack) -> None:
     assert "changed" in (await stack.command("!set tuned soul=")).text
     assert "soul" not in (await stack.command("!get worker/tuned -o yaml")).text
     assert "No changes" in (await stack.command("!set tuned model=other")).text
+
+
+async def test_fields_that_are_set_at_the_same_time_are_all_kept(stack: Stack) -> None:
+    await stack.worker("hurried", state="Stopped")
+    fields = {"model": "other", "soul": "brief", "identity": "somebody", "agents": "none"}
+    await asyncio.gather(*(stack.command(f"!set hurried {field}={value}") for field, value in fields.items()))
+    shown = (await stack.command("!get worker/hurried -o yaml")).text
+    assert {field for field, value in fields.items() if f"{field}: {value}" in shown} == fields.keys()
+
+
+async def test_of_commands_on_one_field_the_last_one_that_was_given_holds(stack: Stack) -> None:
+    await stack.worker("restless", state="Stopped")
+    given = [await stack.op.say(stack.ops_room, f"!set restless soul=word{number}") for number in range(6)]
+    for event in given:
+        assert "changed" in (await stack.op.ended(event)).text
+    assert "soul: word5" in (await stack.command("!get worker/restless -o yaml")).text
 
 
 async def test_a_wrong_field_is_refused_and_nothing_is_set(stack: Stack) -> None:

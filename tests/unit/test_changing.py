@@ -1,0 +1,66 @@
+"""Commands that change what is declared, on a real store. Objects are paused: nobody makes them so here."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from appservice.homeserver.events import Event
+from appservice.ops.door import Given
+from appservice.ops.hands import Hands, checked
+from appservice.ops.order import Order
+from appservice.ops.verbs import Verbs
+from appservice.reconcile.desk import Desk
+from appservice.store import objects
+from appservice.store.changes import Changes, Key
+from appservice.store.database import Database
+from appservice.store.declaring import Author
+from tests.support.rosters import NAMES
+from tests.support.stack import worker_yaml
+
+ADA = Key("Worker", "ada")
+
+
+class Ops:
+    """What commands need of Opsroom to change something."""
+
+    def __init__(self, store: Database) -> None:
+        self.store = store
+        changes = Changes()
+        self.desk = Desk(store, changes, lambda _key: None, NAMES)
+        given: dict[str, Any] = dict.fromkeys(field.name for field in fields(Hands))
+        given |= {"store": store, "changes": changes, "desk": self.desk, "order": Order()}
+        self.verbs = Verbs(Hands(**given), Given("", ""))
+
+    async def say(self, text: str) -> str:
+        event = Event(id=f"${text}", room_id="", type="m.room.message", sender="@op:hs", content={})
+        return (await self.verbs.run(text, event, lambda _text: None)).text
+
+    async def apply(self, text: str, *, now: float = 0.0) -> None:
+        done = await self.desk.declare(checked(text.encode(), "test"), Author(user="@op:hs", cause="$", now=now))
+        for key, _ in done.documents:
+            if (stored := await objects.get(self.store, key)) is not None:
+                await self.desk.set_paused(stored, paused=True)
+
+    async def spec(self, key: Key) -> dict[str, Any]:
+        stored = await objects.get(self.store, key)
+        assert stored is not None
+        return dict(stored.document["spec"])
+
+
+@pytest.fixture
+async def ops(tmp_path: Path) -> AsyncIterator[Ops]:
+    database = await Database.open(tmp_path / "opsroom.db")
+    yield Ops(database)
+    await database.close()
+
+
+async def test_fields_that_are_set_through_other_doors_at_the_same_time_are_all_kept(ops: Ops) -> None:
+    await ops.apply(worker_yaml("ada"))
+    wanted = {"model": "other", "soul": "brief", "identity": "somebody", "agents": "none"}
+    told = await asyncio.gather(*(ops.say(f"!set ada {field}={value}") for field, value in wanted.items()))
+    assert all("changed" in text for text in told)
+    assert wanted.items() <= (await ops.spec(ADA)).items()
