@@ -137,8 +137,7 @@ class Changing:
         base: Stored | None = None,
     ) -> Outcome:
         """`base`: what the documents were made from. Raises _Moved when it is another thing by now."""
-        known = await self._h.known()
-        expected = await self._agreed(event, planning.plan(documents, known, prune=prune), known, given)
+        expected = await self._agreed(event, *await self._h.desk.plan(documents, prune=prune), given)
 
         async def first(db: Connection) -> None:
             if base is None:

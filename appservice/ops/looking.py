@@ -16,7 +16,6 @@ from appservice.ops.grammar import Asks
 from appservice.ops.hands import HISTORY, Hands, Progress, checked, reference
 from appservice.ops.uploads import Uploads
 from appservice.policy.triggers import Decision
-from appservice.reconcile import plan as planning
 from appservice.resources import registry
 from appservice.resources.printing import to_yaml
 from appservice.store import audit, inbox, objects, outbox, turns
@@ -163,11 +162,10 @@ class Looking:
     async def plan(self, event: Event, given: argparse.Namespace, _progress: Progress) -> Answer:
         data, source = await self._uploads.find(event)
         try:
-            documents = checked(data, source)
+            steps, _ = await self._h.desk.plan(checked(data, source), prune=given.prune)
         except OpsroomError as error:
             return Answer(text=render.problems(error, source=source), ok=False)
-        known = await self._h.known()
-        return Answer(text=plan.told(planning.plan(documents, known, prune=given.prune)))
+        return Answer(text=plan.told(steps))
 
 
 def _shown(found: Sequence[Stored], output: str, pairs: Sequence[tuple[Stored, Status]]) -> Answer:

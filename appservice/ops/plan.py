@@ -31,9 +31,8 @@ def to_agree(steps: Sequence[Step], within_s: float) -> str:
 
 
 def _lines(step: Step) -> list[str]:
-    if step.action == "none":
-        return [f"- unchanged `{step.key}`"]
-    head = f"- **{step.action}** `{step.key}`" + (f": {step.note}" if step.note else "")
+    action = "unchanged" if step.action == "none" else f"**{step.action}**"
+    head = f"- {action} `{step.key}`" + (f": {step.note}" if step.note else "")
     return [head, *(f"  - {_changed(change)}{f'; {effect}' if effect else ''}" for change, effect in step.changed)]
 
 

@@ -11,7 +11,7 @@ from appservice.reconcile.plan import Step
 from appservice.resources.document import Document
 from appservice.store import declaring, objects
 from appservice.store.changes import Changes, Key
-from appservice.store.database import Connection, Database
+from appservice.store.database import Connection, Database, Reader
 from appservice.store.declaring import Accepted, Author
 from appservice.store.objects import Stored
 
@@ -25,7 +25,7 @@ async def _nothing(_db: Connection, _done: Accepted) -> None: ...
 async def _anyhow(_db: Connection) -> None: ...
 
 
-async def _known(db: Connection) -> dict[Key, Stored]:
+async def _known(db: Reader) -> dict[Key, Stored]:
     return {stored.key: stored for stored in await objects.every(db)}
 
 
@@ -47,6 +47,14 @@ class Desk:
         self._changes = changes
         self._wake = wake
         self._names = names
+
+    async def plan(
+        self, documents: Sequence[Document], *, prune: bool = False
+    ) -> tuple[list[Step], Mapping[Key, Stored]]:
+        """What `declare` would do, and the state that it would do it to. Raises Invalid where that would."""
+        known = await _known(self._store)
+        declaring.check(documents, known, self._is_ours, self._names.server_name)
+        return planning.plan(documents, known, prune=prune), known
 
     async def declare(
         self,

@@ -10,6 +10,7 @@ from appservice.policy.roster import Human, Roster
 from appservice.reconcile.recording import save
 from appservice.reconcile.steps import Done, blocked, told
 from appservice.reconcile.world import World, effective
+from appservice.resources.human import missing
 from appservice.store import status
 from appservice.store.objects import Stored
 from appservice.store.status import Condition
@@ -75,10 +76,7 @@ class HumanReconciler:
 
 def references(roster: Roster, human: Human) -> Condition:
     """What it names and nobody declares, or what its level gives no access to: it counts once that changes."""
-    missing = [f"team {name}" for name in human.teams if name not in roster.teams]
-    missing += [f"worker {name}" for name in human.workers if name not in roster.agents]
-    if missing:
-        message = f"There is no {' and no '.join(missing)} yet; access begins when there is."
+    if message := missing(human.teams, human.workers, known_teams=roster.teams, known_agents=roster.agents):
         return Condition(type="References", status="False", reason="NotFound", message=message)
     idle = [f"accessibleTeams ({', '.join(human.teams)})"] if human.teams and human.level == 3 else []
     leading = [name for name in human.workers if roster.agents[name].role in ("leader", "manager")]

@@ -1,16 +1,18 @@
 """What an apply would do, before it is done. Pure."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Any
 
 from appservice.resources import registry
 from appservice.resources.difference import NOTHING, Change, changes
 from appservice.resources.document import Document
+from appservice.resources.human import HumanSpec, missing
 from appservice.resources.kind import Spec
 from appservice.resources.metadata import is_ours
 from appservice.resources.source import Item
+from appservice.resources.team import TeamAdmin, TeamSpec
 from appservice.store import declaring
 from appservice.store.changes import Key, parse
 from appservice.store.objects import Stored
@@ -42,7 +44,7 @@ def plan(documents: Sequence[Document], known: Mapping[Key, Stored], *, prune: b
     steps += [Step(key=stored.key, action="delete", note=_agent_goes(keep_files=True)) for stored in gone]
     for stored in declaring.pruned(documents, known) if prune else ():
         steps += deletion(stored, known, keep_files=True)
-    return steps
+    return list(_with_references(steps, documents, known))
 
 
 def deletion(stored: Stored, known: Mapping[Key, Stored], *, keep_files: bool) -> list[Step]:
@@ -66,6 +68,30 @@ def digest(steps: Sequence[Step], known: Mapping[Key, Stored]) -> str:
         (step.key, step.action, step.changed, known[step.key].generation if step.key in known else 0) for step in steps
     ]
     return sha256(repr(facts).encode()).hexdigest()[:12]
+
+
+def _with_references(
+    steps: Sequence[Step], documents: Sequence[Document], known: Mapping[Key, Stored]
+) -> Iterator[Step]:
+    """The steps, with what their documents name and nobody will have declared then."""
+    there = {key for key, stored in known.items() if not stored.deleting} | {step.key for step in steps}
+    there -= {step.key for step in destroys(steps)}
+    names = {kind: {key.name for key in there if key.kind == kind} for kind in registry.KINDS}
+    specs = {Key(document.kind, document.name): document.spec for document in documents}
+    for step in steps:
+        note = "; ".join(filter(None, (step.note, _missing(specs.get(step.key), names))))
+        yield replace(step, note=note)
+
+
+def _missing(spec: Spec | None, names: Mapping[str, Container[str]]) -> str:
+    match spec:
+        case HumanSpec(accessible_teams=teams, accessible_workers=workers):
+            return missing(teams, workers, known_teams=names["Team"], known_agents=names["Worker"])
+        case TeamSpec(admin=TeamAdmin() as admin):
+            name = (admin.matrix_user_id or admin.name).removeprefix("@").split(":")[0]
+            if name not in names["Human"]:
+                return f"Its admin {name} is not declared as a Human; the rooms wait until there is such an account."
+    return ""
 
 
 def _parts(document: Document, known: Mapping[Key, Stored]) -> Iterator[Step]:

@@ -1,6 +1,7 @@
 """Human: one person, and which agents and rooms are open to them."""
 
 import re
+from collections.abc import Container, Iterable
 from typing import Annotated, Final
 
 from pydantic import AfterValidator, Field, WithJsonSchema
@@ -45,6 +46,15 @@ class HumanSpec(Spec):
     accessible_teams: Annotated[tuple[Name, ...], Field(max_length=500), AfterValidator(_teams)] = ()
     accessible_workers: Annotated[tuple[Name, ...], Field(max_length=500), AfterValidator(_workers)] = ()
     note: LongText = ""
+
+
+def missing(
+    teams: Iterable[str], workers: Iterable[str], *, known_teams: Container[str], known_agents: Container[str]
+) -> str:
+    """What somebody is given access to and nobody declares, as a sentence; '' for nothing."""
+    found = [f"team {name}" for name in teams if name not in known_teams]
+    found += [f"worker {name}" for name in workers if name not in known_agents]
+    return f"There is no {' and no '.join(found)} yet; access begins when there is." if found else ""
 
 
 PENDING: Final = {"email": "No mail is sent yet."}

@@ -93,10 +93,7 @@ async def declare(
     then nothing may be kept.
     """
     known = {stored.key: stored for stored in await objects.every(db)}
-    if problems := [*_conflicts(documents, known), *_impostors(documents, is_ours)]:
-        raise Invalid("some names are taken", problems=problems)
-    if problems := list(_foreigners(documents, server_name)):
-        raise Invalid("somebody is of another server", problems=problems)
+    check(documents, known, is_ours, server_name)
     results, made = [], []
     for document in documents:
         key = Key(document.kind, document.name)
@@ -110,6 +107,16 @@ async def declare(
             (results if one is stored else made).append((one.key, "deleted"))
         await delete(db, stored, author, keep_files=True)
     return Accepted(documents=tuple(results), parts=tuple(made))
+
+
+def check(
+    documents: Sequence[Document], known: Mapping[Key, Stored], is_ours: Callable[[str], bool], server_name: str
+) -> None:
+    """Raises Invalid, with every place, when a name belongs to something else, or to somebody of another server."""
+    if problems := [*_conflicts(documents, known), *_impostors(documents, is_ours)]:
+        raise Invalid("some names are taken", problems=problems)
+    if problems := list(_foreigners(documents, server_name)):
+        raise Invalid("somebody is of another server", problems=problems)
 
 
 def dropped(documents: Sequence[Document], known: Mapping[Key, Stored]) -> list[Stored]:

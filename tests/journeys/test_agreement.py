@@ -4,6 +4,13 @@ from tests.journeys.test_teams import TEAM
 from tests.support.person import Message
 from tests.support.stack import Stack, worker_yaml
 
+HUMAN = """\
+apiVersion: hiclaw.io/v1beta1
+kind: Human
+metadata: {{name: {name}}}
+spec: {{displayName: Somebody, permissionLevel: 1}}
+"""
+
 
 async def asked(stack: Stack, command: str) -> tuple[str, Message]:
     """Type a command that asks back; the command's event and the question."""
@@ -63,6 +70,12 @@ async def test_a_question_outlives_the_control_plane(stack: Stack) -> None:
 async def test_an_apply_that_takes_an_agent_from_a_team_asks_first(stack: Stack) -> None:
     await stack.apply(TEAM.format(team="shrinking"))
     smaller = TEAM.format(team="shrinking").replace("    - name: shrinking-two\n      model: gpt-test\n", "")
+
+    impostor = smaller + "---\n" + HUMAN.format(name="agent-shrinking-one")
+    for command in ("!plan", "!apply"):  # what is refused is neither promised nor asked about
+        refused = await stack.command(f"{command}\n```yaml\n{impostor}```")
+        assert "@agent-shrinking-one is Opsroom's own" in refused.text
+
     event, question = await asked(stack, f"!apply\n```yaml\n{smaller}```")
     assert "**delete** `worker/shrinking-two`" in question.text
     await stack.op.react(stack.ops_room, question.id, "✅")

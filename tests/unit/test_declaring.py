@@ -8,12 +8,13 @@ import pytest
 
 from appservice.errors import Invalid
 from appservice.reconcile import plan as planning
+from appservice.reconcile.desk import Desk
 from appservice.resources import registry
 from appservice.store import declaring, meta, objects
-from appservice.store.changes import Key
+from appservice.store.changes import Changes, Key
 from appservice.store.database import Database
 from appservice.store.declaring import Author
-from tests.support.rosters import NAMES, team, worker
+from tests.support.rosters import NAMES, human, team, worker
 
 AUTHOR = Author(user="@op:hs", cause="$e", now=1.0)
 ALICE = Key("Worker", "alice")
@@ -35,6 +36,10 @@ async def apply(store: Database, *texts: str) -> dict[Key, str]:
     told = {step.key: step.action for step in steps}
     assert len(told) == len(steps)
     return told
+
+
+def refused(error: pytest.ExceptionInfo[Invalid]) -> list[str]:
+    return [str(problem) for problem in error.value.problems]
 
 
 async def living(store: Database) -> dict[str, str]:
@@ -113,3 +118,35 @@ async def test_a_team_admin_of_another_server_is_refused_with_the_place_and_the_
     assert problem.what.startswith("@john:other.org is of another server")
     assert problem.fix == 'Write "@john:hs", or leave the field out: the `name` is enough.'
     assert await objects.every(store) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        human("alice", 1),
+        worker("lena"),
+        team("qa", "alice"),
+        human("agent-alice", 1),
+        team("qa", "quentin", fields="admin: {name: opsroom}"),
+        team("qa", "quentin", fields="admin: {name: john, matrixUserId: '@john:other.org'}"),
+        team("dev", "zoe") + human("alice", 1),
+    ],
+)
+async def test_a_plan_is_refused_where_its_apply_would_be_and_in_the_same_words(store: Database, text: str) -> None:
+    await apply(store, team("dev", "lena"), worker("alice"))
+    desk = Desk(store, Changes(), lambda _key: None, NAMES)
+    documents = registry.parse(text.encode(), source="all.yaml")
+    with pytest.raises(Invalid) as planned:
+        await desk.plan(documents)
+    with pytest.raises(Invalid) as applied:
+        await desk.declare(documents, AUTHOR)
+    assert refused(planned) == refused(applied) != []
+
+
+async def test_a_plan_is_what_an_apply_agrees_to(store: Database) -> None:
+    await apply(store, team("dev", "lena", "alice"))
+    desk = Desk(store, Changes(), lambda _key: None, NAMES)
+    documents = registry.parse(team("dev", "lena").encode(), source="all.yaml")
+    steps, known = await desk.plan(documents)
+    await desk.declare(documents, AUTHOR, expected=planning.digest(steps, known))
+    assert await living(store) == {"lena": "team/dev"}

@@ -14,7 +14,7 @@ from appservice.resources.difference import NOTHING, changes
 from appservice.store.changes import Key
 from appservice.store.objects import Stored
 from tests.support.declared import Company
-from tests.support.rosters import team, worker
+from tests.support.rosters import human, manager, team, worker
 
 HEAD = "apiVersion: hiclaw.io/v1beta1\nkind: Worker\nmetadata:\n  name: ada\nspec:\n  model: m\n"
 VALUES = st.recursive(
@@ -191,3 +191,24 @@ def test_an_agent_that_comes_back_while_it_is_deleted_is_told() -> None:
         ("team/dev", "none", ""),
         ("worker/ben", "change", "its deletion is taken back"),
     ]
+
+
+def test_what_is_named_and_not_declared_is_told_in_any_order() -> None:
+    bob = human("bob", 2, "accessibleTeams: [dev, qa], accessibleWorkers: [ben, ghost]")
+    access = "There is no team qa and no worker ghost yet; access begins when there is."
+    dev = team("dev", "lena", "ben")
+    assert steps_of(dev, bob) == [f"- **create** `human/bob`: {access}"]
+    assert steps_of(manager(), bob + dev)[0] == f"- **create** `human/bob`: {access}"
+    assert steps_of(dev, team("dev", "lena") + bob)[2] == f"- **create** `human/bob`: {access}".replace(
+        "worker ghost", "worker ben and no worker ghost"
+    )
+
+
+def test_an_admin_that_nobody_declares_is_told() -> None:
+    run_by_zoe = team("dev", "lena", fields="admin: {name: zoe}")
+    told_of_zoe = "Its admin zoe is not declared as a Human; the rooms wait until there is such an account."
+    assert steps_of(manager(), run_by_zoe)[0] == f"- **create** `team/dev`: {told_of_zoe}"
+    assert steps_of(manager(), run_by_zoe + human("zoe", 1))[0] == "- **create** `team/dev`"
+    assert steps_of(run_by_zoe, worker("ada") + run_by_zoe)[1] == f"- unchanged `team/dev`: {told_of_zoe}"
+    in_full = team("dev", "lena", fields="admin: {name: z, matrixUserId: '@zoe:hs'}")
+    assert steps_of(human("zoe", 1), in_full)[0] == "- **create** `team/dev`"
