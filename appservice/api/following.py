@@ -9,15 +9,17 @@ from aiohttp import web
 
 from appservice.api import shapes, world
 from appservice.api.routing import Call
-from appservice.api.selecting import Test
+from appservice.api.selecting import Test, by_name
 from appservice.api.streaming import HEARTBEAT_S, Stream, resumed
 from appservice.api.world import World
 from appservice.store import versions
 from appservice.store.changes import Key
+from appservice.store.database import Connection
 from appservice.store.versions import Version
 
 LOG_EVERY_S: Final = 1.0
 LOG_LINES: Final = 1_000
+NOWHERE: Final = -1  # before every version
 
 
 async def follow_objects(the: World, call: Call, kind: str, test: Test) -> web.StreamResponse:
@@ -25,16 +27,13 @@ async def follow_objects(the: World, call: Call, kind: str, test: Test) -> web.S
 
     A reader that is slow sees each object once, as it is by then, and not each of its changes.
     """
-    given = call.query["resourceVersion"] or call.request.headers.get("Last-Event-ID", "")
+    given = call.query["Last-Event-ID"] or call.query["resourceVersion"]
     newest = await versions.newest(the.store)
-    start = resumed(given, newest=newest, horizon=await versions.horizon(the.store)) if given else None
-    watch = _Watch(the, kind, test)
+    start = resumed(given, newest=newest, horizon=await versions.horizon(the.store)) if given else NOWHERE
+    watch = _Watch(the, kind, test, by_name(call.query["fieldSelector"]), start)
     with the.changes.listen() as changed:
         async with the.streams.opened(call.request) as stream:
-            if start is None:
-                for item in await world.every(the.store, kind):
-                    await watch.show(stream, "ADDED", item)
-            at = newest if start is None else start
+            at = await watch.begin(stream) if start == NOWHERE else start
             rights = _Rights(call)
             while True:
                 await rights.still()
@@ -62,51 +61,64 @@ class _Rights:
 
 
 class _Watch:
-    """`_shown`: what this reader knows of; it is told when that is none of its business any more."""
+    """What this reader has: it is told when that is none of its business any more. Of what is older than its `start`
+    nobody knows whether it has it; but never anything whose name does not fit."""
 
-    def __init__(self, the: World, kind: str, test: Test) -> None:
+    def __init__(self, the: World, kind: str, test: Test, named: Callable[[str], bool], start: int) -> None:
         self._the = the
         self._kind = kind
         self._test = test
-        self._shown: set[Key] = set()
+        self._named = named
+        self._start = start
+        self._has: dict[Key, bool] = {}
 
-    async def show(self, stream: Stream, type_: str, item: dict[str, Any]) -> None:
-        if self._test(item):
-            key = Key(item["kind"], item["metadata"]["name"])
-            self._shown.add(key)
-            version = item["metadata"]["resourceVersion"]
-            await stream.send(type_, {"type": type_, "object": item}, id_=version)
+    async def begin(self, stream: Stream) -> int:
+        """Tell everything there is; the version it is of. Nobody can resume from within: only the end has an id."""
+
+        async def everything(db: Connection) -> tuple[int, list[dict[str, Any]]]:
+            return await versions.newest(db), await world.every(db, self._kind)
+
+        at, items = await self._the.store.look(everything)
+        for item in items:
+            if self._test(item):
+                self._has[Key(item["kind"], item["metadata"]["name"])] = True
+                await stream.send("ADDED", {"type": "ADDED", "object": item})
+        await stream.send("BOOKMARK", _bookmark(self._kind, at), id_=str(at))
+        return at
 
     async def go_on(self, stream: Stream, at: int) -> int:
         """Tell what has changed after a version; the newest one that was told of."""
-        for found in await versions.since(self._the.store, at):
-            if self._kind in ("", found.key.kind):
-                await self._tell(stream, found, at)
+
+        async def news(db: Connection) -> list[tuple[Version, dict[str, Any] | None]]:
+            return [(found, await world.one(db, found.key)) for found in await versions.since(db, at)]
+
+        for found, item in await self._the.store.look(news):
+            if self._kind in ("", found.key.kind) and self._named(found.key.name):
+                await self._tell(stream, found, item)
             at = found.version
         return at
 
-    async def _tell(self, stream: Stream, found: Version, at: int) -> None:
-        item = None if found.gone else await world.one(self._the.store, found.key)
-        known = found.key in self._shown or found.born <= at
-        if item is not None and self._test(item):
-            await self.show(stream, "MODIFIED" if known else "ADDED", item)
-        elif known:
-            self._shown.discard(found.key)
-            told = {"type": "DELETED", "object": item or shapes.gone(found.key, found.version)}
-            await stream.send("DELETED", told, id_=str(found.version))
+    async def _tell(self, stream: Stream, found: Version, item: dict[str, Any] | None) -> None:
+        has = self._has.get(found.key, found.born <= self._start)
+        fits = self._has[found.key] = item is not None and self._test(item)
+        if fits or has:
+            type_ = "DELETED" if not fits else "MODIFIED" if has else "ADDED"
+            told = {"type": type_, "object": item or shapes.gone(found.key, found.version)}
+            await stream.send(type_, told, id_=str(found.version))
 
 
-async def follow_log(the: World, call: Call, name: str, text: str) -> web.StreamResponse:
-    """Lines as they are written."""
-    before = text.splitlines()
+async def follow_log(the: World, call: Call, name: str, lines: int) -> web.StreamResponse:
+    """The last lines, then others as they are written. As much is read each time, for each to be compared with all."""
+    most = max(lines, LOG_LINES)
+    before = (await the.logs(name, most)).splitlines()
     async with the.streams.opened(call.request) as stream:
-        for line in before:
+        for line in before[-lines:]:
             await stream.send("line", {"line": line})
         quiet_s, rights = 0.0, _Rights(call)
         while not the.streams.ended:
             await the.streams.until(asyncio.Event(), LOG_EVERY_S)
             await rights.still()
-            now = (await the.logs(name, LOG_LINES)).splitlines()
+            now = (await the.logs(name, most)).splitlines()
             fresh = fresh_lines(before, now)
             for line in fresh:
                 await stream.send("line", {"line": line})

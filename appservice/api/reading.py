@@ -15,6 +15,7 @@ from appservice.api.selecting import Test, by_fields, by_labels
 from appservice.api.world import World, answered, key_of, shown
 from appservice.errors import Conflict, Denied
 from appservice.store import audit, objects, status, turns, versions
+from appservice.store.database import Connection
 
 
 class Reading:
@@ -45,19 +46,22 @@ class Reading:
     async def listing(self, call: Call) -> web.StreamResponse:
         test = wanted(call)
         kind = call.kind
-        version = await versions.newest(self._w.store)
-        found = [item for item in await world.every(self._w.store, kind.name) if test(item)]
-        start, limit = _decoded(call.query["continue"]), call.query["limit"]
-        rest = [item for item in found if item["metadata"]["name"] > start]
+
+        async def everything(db: Connection) -> tuple[int, list[dict[str, Any]]]:
+            return await versions.newest(db), await world.every(db, kind.name)
+
+        newest, items = await self._w.store.look(everything)
+        (version, start), limit = _decoded(call.query["continue"], newest), call.query["limit"]
+        rest = [item for item in items if item["metadata"]["name"] > start and test(item)]
         page = rest[:limit]
-        more = _encoded(page[-1]["metadata"]["name"]) if len(rest) > limit else ""
+        more = _encoded(version, page[-1]["metadata"]["name"]) if len(rest) > limit else ""
         return web.json_response(shapes.listed(kind.name, page, version, more=more, left=len(rest) - len(page)))
 
     async def get(self, call: Call) -> web.Response:
-        return answered(await shown(self._w.store, key_of(call)))
+        return answered(await self._w.store.look(lambda db: shown(db, key_of(call))))
 
     async def get_status(self, call: Call) -> web.Response:
-        found = await shown(self._w.store, key_of(call))
+        found = await self._w.store.look(lambda db: shown(db, key_of(call)))
         return web.json_response(found["status"])
 
     async def events(self, call: Call) -> web.Response:
@@ -81,10 +85,10 @@ class Reading:
 
     async def logs(self, call: Call) -> web.StreamResponse:
         name = await self._process(call)
-        text = await self._w.logs(name, call.query["lines"])
-        if not call.query["follow"]:
-            return web.Response(text=text, content_type="text/plain", charset="utf-8")
-        return await follow_log(self._w, call, name, text)
+        lines = call.query["lines"]
+        if call.query["follow"]:
+            return await follow_log(self._w, call, name, lines)
+        return web.Response(text=await self._w.logs(name, lines), content_type="text/plain", charset="utf-8")
 
     async def _process(self, call: Call) -> str:
         """The agent whose log is meant."""
@@ -111,12 +115,19 @@ def wanted(call: Call) -> Test:
     return test
 
 
-def _encoded(name: str) -> str:
-    return urlsafe_b64encode(name.encode()).decode().rstrip("=")
+def _encoded(version: int, name: str) -> str:
+    """What goes on after a name, in a list that began at a version."""
+    return urlsafe_b64encode(f"{version}/{name}".encode()).decode().rstrip("=")
 
 
-def _decoded(token: str) -> str:
+def _decoded(token: str, newest: int) -> tuple[int, str]:
+    """The version that all pages are of, for a watch from it misses nothing, and the name to go on after."""
+    if not token:
+        return newest, ""
     try:
-        return urlsafe_b64decode(token + "=" * (-len(token) % 4)).decode("utf-8")
+        version, name = urlsafe_b64decode(token + "=" * (-len(token) % 4)).decode("utf-8").split("/")
+        if not (version.isascii() and version.isdigit()):
+            raise ValueError(version)
+        return min(int(version), newest), name
     except ValueError as error:
         raise Malformed("`continue` is none that a list gave.", fix="Begin with the first page.") from error

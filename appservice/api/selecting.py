@@ -29,6 +29,21 @@ def by_labels(text: str) -> Test:
 
 def by_fields(text: str) -> Test:
     """As by labels, of the fields that can be selected by. Raises Malformed."""
+    terms = _fields(text)
+
+    def test(item: Object) -> bool:
+        return all(_holds(str(item[FIELDS[key][0]][FIELDS[key][1]]), sign, value) for key, sign, value in terms)
+
+    return test
+
+
+def by_name(text: str) -> Callable[[str], bool]:
+    """What a field selector says of names: they alone never change. Raises Malformed."""
+    terms = [(sign, value) for key, sign, value in _fields(text) if key == "metadata.name"]
+    return lambda name: all(_holds(name, sign, value) for sign, value in terms)
+
+
+def _fields(text: str) -> list[tuple[str, str, str]]:
     terms = [_term(part, "fieldSelector", "status.phase=Running") for part in text.split(",")] if text else []
     for key, sign, _ in terms:
         if key not in FIELDS or not sign:
@@ -36,11 +51,7 @@ def by_fields(text: str) -> Test:
                 f"fieldSelector: objects cannot be selected by {key}.",
                 fix=f"Write FIELD=VALUE or FIELD!=VALUE with one of {', '.join(FIELDS)}.",
             )
-
-    def test(item: Object) -> bool:
-        return all(_holds(str(item[FIELDS[key][0]][FIELDS[key][1]]), sign, value) for key, sign, value in terms)
-
-    return test
+    return terms
 
 
 def _term(text: str, name: str, example: str) -> tuple[str, str, str]:

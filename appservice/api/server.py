@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from typing import Any
 
 import structlog
@@ -18,6 +19,8 @@ from appservice.resources.names import NAME
 from appservice.store import audit
 
 log = structlog.get_logger()
+
+_ID: ContextVar[str] = ContextVar("request")
 
 _NOT_AN_OPERATOR = Denied(
     "Only operators may do this: people with power level 100 in the ops room.",
@@ -52,7 +55,7 @@ def _served(route: Route, world: World, identify: Identify) -> Callable[[web.Req
 
         call = Call(
             request=request,
-            id=request["id"],
+            id=_ID.get(),
             user=who.user if who else "",
             operator=who.operator if who else False,
             query=route.read(request),
@@ -83,16 +86,16 @@ async def _denied(world: World, call: Call) -> None:
 
 @web.middleware
 async def _problems(request: web.Request, handler: Callable[[web.Request], Any]) -> web.StreamResponse:
-    request["id"] = uuid.uuid4().hex[:16]
+    reference = uuid.uuid4().hex[:16]
+    _ID.set(reference)  # requests of a connection come one after the other
     try:
         answer: web.StreamResponse = await handler(request)
     except Exception as error:  # noqa: BLE001 - nobody gets a traceback
-        reference = request["id"]
         answer = problems.answer(
             problems.foreseen(error, reference=reference), instance=f"urn:opsroom:request:{reference}"
         )
     if not answer.prepared:
-        answer.headers["X-Request-Id"] = request["id"]
+        answer.headers["X-Request-Id"] = reference
         answer.headers["Cache-Control"] = "no-store"
         answer.headers["X-Content-Type-Options"] = "nosniff"
     return answer

@@ -35,6 +35,9 @@ FIELDS: Final = Parameter(
 VERSION: Final = Parameter(
     name="resourceVersion", schema=_TEXT, text="of a watch: go on from here; without it everything comes first"
 )
+LAST_EVENT: Final = Parameter(
+    name="Last-Event-ID", schema=_TEXT, where="header", text="of a watch: as resourceVersion, before it"
+)
 TEAM: Final = Parameter(name="team", schema=_TEXT, text="only agents of this team")
 LIMIT: Final = Parameter(
     name="limit",
@@ -51,6 +54,7 @@ _LISTING: Final = (
     Parameter(name="continue", schema=_TEXT, text="`metadata.continue` of the page before"),
     Parameter(name="watch", schema=_FLAG, text="follow what changes, as server-sent events"),
     VERSION,
+    LAST_EVENT,
 )
 
 
@@ -127,7 +131,13 @@ class Table:
             id="watch",
             summary="follow what changes, as server-sent events: ADDED, MODIFIED, DELETED, BOOKMARK, error",
             handler=self._watch,
-            parameters=(Parameter(name="kind", schema=_TEXT, text="`workers`; default: all"), LABELS, FIELDS, VERSION),
+            parameters=(
+                Parameter(name="kind", schema=_TEXT, text="`workers`; default: all"),
+                LABELS,
+                FIELDS,
+                VERSION,
+                LAST_EVENT,
+            ),
             also=(EVENTS,),
         )
         yield Route(

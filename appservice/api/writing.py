@@ -121,7 +121,7 @@ class Writing:
         if not agents:
             raise Conflict(f"`{stored.key}` has no sandbox.", fix="Only agents, and what is made of them, have one.")
         await self._done(call, lambda also: self._w.desk.restart(agents, call.cause, also=also), "restart")
-        found = await shown(self._w.store, stored.key)
+        found = await self._w.store.look(lambda db: shown(db, stored.key))
         steps = [Step(key=one.key, action="change", note="its sandbox is made anew") for one in agents]
         return answered(found | _plan(call, steps), status=202)
 

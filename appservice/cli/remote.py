@@ -285,6 +285,8 @@ def _comes(client: Client, plural: str, name: str, wanted: tuple[str, str, str],
     query = {"watch": "true", "fieldSelector": f"metadata.name={name}", "resourceVersion": start}
     try:
         for event, data in client.follow("GET", plural, timeout_s=seconds, **query):
+            if data.get("object", {}).get("metadata", {}).get("name") != name:
+                continue
             if event == "DELETED":
                 return wanted[0] == "delete"
             if event in ("ADDED", "MODIFIED") and _fits(data["object"], wanted):

@@ -121,6 +121,10 @@ class Database:
             await self.flush()
         return result
 
+    async def look(self, unit: Unit[T]) -> T:
+        """Run one unit that only reads: all of it sees the same state, as last committed."""
+        return await self._reader.run(partial(_whole, unit, set(), begin="BEGIN"))
+
     async def flush(self) -> None:
         """Return once all that was committed before is on disk. Raises OSError when the disk cannot keep it."""
         # What `synchronous=FULL` does within each commit, done beside it: the next unit does not wait for the disk.
@@ -166,15 +170,15 @@ class Database:
             log.debug("unit failed: %s", error)
 
 
-def _whole(unit: Unit[T], changed: set[str], writer: sqlite3.Connection) -> T:
-    """From BEGIN to COMMIT, in the writer's thread."""
-    writer.execute("BEGIN IMMEDIATE")
+def _whole(unit: Unit[T], changed: set[str], connection: sqlite3.Connection, *, begin: str = "BEGIN IMMEDIATE") -> T:
+    """From BEGIN to COMMIT, in the connection's thread."""
+    connection.execute(begin)
     try:
-        result = _straight(unit(Connection(writer, changed)))
-        writer.execute("COMMIT")
+        result = _straight(unit(Connection(connection, changed)))
+        connection.execute("COMMIT")
     except BaseException:
-        if writer.in_transaction:  # SQLite itself ends one when the disk is full
-            writer.execute("ROLLBACK")
+        if connection.in_transaction:  # SQLite itself ends one when the disk is full
+            connection.execute("ROLLBACK")
         raise
     return result
 

@@ -1,0 +1,195 @@
+"""What readers of the REST API see of changes, with a real store and server; nothing runs what is declared."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from functools import partial
+from pathlib import Path
+from time import time
+from typing import Any
+
+import pytest
+from aiohttp import ClientSession, web
+
+from appservice.api import identity, server
+from appservice.api.world import World
+from appservice.policy.triggers import Decision
+from appservice.reconcile.desk import Desk
+from appservice.resources import registry
+from appservice.store import objects, status, versions
+from appservice.store.changes import Changes, Key
+from appservice.store.database import Database
+from appservice.store.declaring import Author
+from appservice.store.objects import Stored
+from appservice.store.status import Status
+from tests.support.api import Api, api
+from tests.support.rosters import NAMES
+from tests.support.stack import worker_yaml
+
+
+class Ours(World):
+    """The API's world, and what a test does in it."""
+
+    async def declare(self, *names: str, **spec: str) -> None:
+        text = "---\n".join(worker_yaml(name, **spec) for name in names)
+        documents = registry.parse(text.encode(), source="test")
+        await self.desk.declare(documents, Author(user="@op:hs", cause="$1", now=time()))
+
+    async def become(self, name: str, phase: str) -> None:
+        await self.store.write(lambda db: status.put(db, Key("Worker", name), Status(phase=phase)))
+        self.changes.publish(Key("Worker", name))
+
+    async def forget(self, name: str) -> None:
+        key = Key("Worker", name)
+        await self.store.write(partial(objects.begin_delete, key=key, author="@op:hs", cause="$2", now=time()))
+        await self.store.write(partial(objects.forget, key=key))
+        self.changes.publish(key)
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[Ours]:
+    store, changes = await Database.open(tmp_path / "opsroom.db"), Changes()
+
+    async def logs(name: str, lines: int) -> str:
+        return "\n".join((tmp_path / name).read_text().splitlines()[-lines:])
+
+    async def own_files(_stored: Stored) -> tuple[int, int]:
+        return 0, 0
+
+    async def explain(_user: str, _agent: str, _room: str) -> tuple[str, str, Decision]:
+        raise LookupError
+
+    async def obey(*_words: Any, **_more: Any) -> Any:
+        raise LookupError
+
+    yield Ours(
+        store=store,
+        changes=changes,
+        desk=Desk(store, changes, lambda _key: None, NAMES),
+        read=lambda data, source: registry.parse(data, source=source),
+        logs=logs,
+        own_files=own_files,
+        explain=explain,
+        obey=obey,
+        not_ready=lambda: "",
+        facts=dict,
+    )
+    await store.close()
+
+
+@pytest.fixture
+async def rest(world: Ours) -> AsyncIterator[Api]:
+    runner = web.AppRunner(server.app(world, identity.always("@op:hs")))
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        [(host, port)] = runner.addresses
+        async with api(f"http://{host}:{port}", "") as found:
+            yield found
+    finally:
+        await world.streams.end()
+        await runner.cleanup()
+
+
+def seen(events: list[tuple[str, Any]]) -> list[tuple[str, str]]:
+    return [(event, data["object"]["metadata"].get("name", "")) for event, data in events]
+
+
+async def test_who_watches_one_object_hears_of_no_other(world: Ours, rest: Api) -> None:
+    await world.declare("a", "b")
+    start = (await rest.ask("GET", "workers")).version
+    async with rest.follow("workers", watch="true", fieldSelector="metadata.name=a", resourceVersion=start) as news:
+        await world.become("b", "Running")
+        await world.forget("b")
+        await world.become("a", "Running")
+        await news.until(lambda: news.of("MODIFIED", "a"), "a's change")
+        assert seen(news.events) == [("MODIFIED", "a")]
+
+
+async def test_what_never_fitted_a_selector_is_not_deleted_for_who_watches_by_it(world: Ours, rest: Api) -> None:
+    await world.declare("a", "b")
+    await world.become("a", "Running")
+    async with rest.follow("workers", watch="true", fieldSelector="status.phase=Running") as news:
+        await news.until(lambda: news.events[-1:] and news.events[-1][0] == "BOOKMARK", "the end of the list")
+        await world.become("b", "Failed")
+        await world.declare("c")
+        await world.become("c", "Failed")
+        await world.become("a", "Sleeping")
+        await news.until(lambda: news.of("DELETED", "a"), "a's leaving")
+        await world.become("a", "Running")
+        await news.until(lambda: len(news.of("ADDED", "a")) == 2, "a's return")
+        assert seen(news.events) == [("ADDED", "a"), ("BOOKMARK", ""), ("DELETED", "a"), ("ADDED", "a")]
+
+
+async def test_nobody_can_resume_from_within_the_first_list(world: Ours, rest: Api) -> None:
+    """Objects come by name: from the version of one, an older one that comes later would be lost."""
+    await world.declare("b", "a")
+    newest = await versions.newest(world.store)
+    async with ClientSession() as http, http.get(f"{rest.url}/api/v1/watch") as answer:
+        heads: list[list[str]] = []
+        while len(heads) < 3:
+            block = (await answer.content.readuntil(b"\n\n")).decode()
+            heads.append([line for line in block.splitlines() if line.startswith(("event: ", "id: "))])
+    assert heads == [["event: ADDED"], ["event: ADDED"], ["event: BOOKMARK", f"id: {newest}"]]
+
+
+async def test_an_id_stands_for_all_that_was_told_before(world: Ours, rest: Api) -> None:
+    """The header that a browser sends when it comes back counts more than the address it began with."""
+    await world.declare("a", "b")
+    start = str(await versions.newest(world.store))
+    await world.become("a", "Running")
+    await world.become("b", "Running")
+    query = {"resourceVersion": start}
+    async with ClientSession() as http:
+        async with http.get(f"{rest.url}/api/v1/watch", params=query) as answer:
+            first = (await answer.content.readuntil(b"\n\n")).decode()
+        id_ = first.splitlines()[1].removeprefix("id: ")
+        assert ('"name": "a"' in first, f'"resourceVersion": "{id_}"' in first) == (True, True)
+        await world.become("a", "Sleeping")
+        async with http.get(f"{rest.url}/api/v1/watch", params=query, headers={"Last-Event-ID": id_}) as answer:
+            then = [(await answer.content.readuntil(b"\n\n")).decode() for _ in range(2)]
+    assert ['"name": "b"' in then[0], '"name": "a"' in then[1]] == [True, True]
+
+
+async def test_content_is_never_older_than_its_version(world: Ours, rest: Api) -> None:
+    """Whoever writes with the version they have read overwrites nothing that they have not seen."""
+    await world.declare("a", soul="text 0")
+
+    async def write() -> None:
+        for number in range(1, 60):
+            await world.declare("a", soul=f"text {number}")
+
+    writing, found = asyncio.create_task(write()), dict[str, set[str]]()
+    while not writing.done():
+        answers = await asyncio.gather(*(rest.ask("GET", "workers/a") for _ in range(4)))
+        for one in answers:
+            found.setdefault(one.version, set()).add(one.body["spec"]["soul"])
+    await writing
+    assert len(found) > 1
+    assert all(len(souls) == 1 for souls in found.values()), found
+
+
+async def test_all_pages_of_a_list_have_the_version_of_the_first(world: Ours, rest: Api) -> None:
+    await world.declare("a", "b", "c")
+    first = await rest.ask("GET", "workers?limit=2")
+    await world.declare("a", model="other")
+    more = first.body["metadata"]["continue"]
+    rest_of_it = await rest.ask("GET", f"workers?limit=2&continue={more}")
+    assert [item["metadata"]["name"] for item in rest_of_it.body["items"]] == ["c"]
+    assert rest_of_it.version == first.version
+    async with rest.follow("workers", watch="true", resourceVersion=first.version) as news:
+        await news.until(lambda: news.of("MODIFIED", "a"), "what changed between the pages")
+    for wrong in ("", "Yg", "LTUvYg", "eC9i", "!"):
+        told = await rest.ask("GET", f"workers?limit=2&continue={wrong}")
+        assert told.status == (400 if wrong else 200)
+
+
+async def test_a_long_log_is_followed_from_its_last_lines_on(world: Ours, rest: Api, tmp_path: Path) -> None:
+    await world.declare("a")
+    log = tmp_path / "a"
+    log.write_text("".join(f"line {number}\n" for number in range(300)))
+    async with rest.follow("workers/a/logs", follow="true", lines="2") as news:
+        await news.until(lambda: len(news.events) == 2, "the last lines")
+        with log.open("a") as written:
+            written.write("the next\n")
+        await news.until(lambda: any(data.get("line") == "the next" for _, data in news.events), "the next line")
+    assert [data["line"] for _, data in news.events] == ["line 298", "line 299", "the next"]
