@@ -123,8 +123,7 @@ class Plane:
         if event.state_key is not None:
             await self._drift(event, room)
         operators_changed = self.operators.look(event)
-        if (used := await self.accounts.look(event)) is not None:
-            return used
+        await self.accounts.look(event)
         if self.journal_door.takes(event, room):
             return await self.journal_door.handle(event)
         if event.room_id == self.operators.ops_room or operators_changed or await self._for_bot(event, room):

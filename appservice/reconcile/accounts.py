@@ -2,7 +2,8 @@
 
 The password follows from a secret of ours and a nonce; the nonce is deleted once the message is in the room. So a
 crash at any moment repeats the same account with the same password, and afterwards nobody can tell it any more. The
-message is removed when an operator marks it with ✅, when the person comes into a room, and after a day.
+message is removed when somebody in the room marks it with ✅, when the person first says or does something, and after a
+day. Its plain body is without the password: homeservers keep that for searches, and clients put it on locked screens.
 """
 
 import base64
@@ -17,7 +18,6 @@ from appservice.errors import Invalid
 from appservice.homeserver import accounts, content
 from appservice.homeserver.accounts import Means
 from appservice.homeserver.client import Homeserver
-from appservice.homeserver.dispatch import Effect
 from appservice.homeserver.events import Event
 from appservice.homeserver.sender import Sender
 from appservice.store import meta
@@ -72,26 +72,19 @@ class Accounts:
         await self._store.write(lambda db: meta.drop(db, _NONCE + name))
         return ours
 
-    async def look(self, event: Event) -> Effect | None:
-        """Whether an event says that a password was used: then its message goes."""
-        if event.type == "m.reaction" and event.room_id == self._ops_room():
-            target, key = event.reaction
-            used = [target] if key == USED_KEY and await meta.get(self._store, _SHOWN + target) else []
-        elif event.membership == "join":
-            shown = await meta.find(self._store, _SHOWN)
-            used = [key.removeprefix(_SHOWN) for key, value in shown if value.split(" ")[0] == event.sender]
-        else:
-            return None
-        return self._hide(used)
+    async def look(self, event: Event) -> None:
+        """Whether an event says that a password was used: then its message goes. To be in a room says nothing, for
+        homeservers may join people themselves."""
+        if event.type == "m.room.member" or not (shown := await meta.find(self._store, _SHOWN)):
+            return
+        target, key = event.reaction
+        marked = _SHOWN + target if key == USED_KEY and event.room_id == self._ops_room() else ""
+        await self._hide([kept for kept, value in shown if kept == marked or value.split(" ")[0] == event.sender])
 
     async def expire(self, now: float) -> None:
         """Remove what has stood in the room for too long."""
         shown = await meta.find(self._store, _SHOWN)
-        old = [key.removeprefix(_SHOWN) for key, value in shown if now - float(value.split(" ")[1]) > SHOWN_S]
-        effect = self._hide(old)
-        if effect and effect.write and effect.after:
-            await self._store.write(effect.write)
-            effect.after()
+        await self._hide([kept for kept, value in shown if now - float(value.split(" ")[1]) > SHOWN_S])
 
     def _password(self, name: str, nonce: str) -> str:
         secret = self._homeserver.registration.as_token.encode()
@@ -102,19 +95,19 @@ class Accounts:
         """Straight to the homeserver: the outbox would keep it."""
         text = (
             f"**Account made** for `human/{name}`: user `{user}`, password `{password}`\n\n"
-            f"Pass it on, then react here with {USED_KEY}: this message is removed then, or when {name} first comes"
-            " into a room. The password is kept nowhere else."
+            f"Pass it on, then react here with {USED_KEY}: this message is removed then, or when {name} first says"
+            " something in a room, or after a day. The password is kept nowhere else."
         )
+        plain = text.replace(f"password `{password}`", "the password is in the formatted text of this message")
         room, bot = self._ops_room(), self._homeserver.bot
         sent = await self._homeserver.send(
-            room, "m.room.message", content.message(text), f"password.{nonce[:16]}", user=bot
+            room, "m.room.message", content.message(text) | {"body": plain}, f"password.{nonce[:16]}", user=bot
         )
         await self._store.write(lambda db: meta.put(db, _SHOWN + sent, f"{user} {time():.0f}"))
         log.info("account made", user=user)
 
-    def _hide(self, events: list[str]) -> Effect | None:
-        if not events:
-            return None
+    async def _hide(self, shown: list[str]) -> None:
+        """`shown`: keys of messages. Each goes once, whatever ends us meanwhile."""
         items = [
             Outgoing(
                 txn_id=f"password.{event}.gone",
@@ -124,16 +117,15 @@ class Accounts:
                 content={"redacts": event, "reason": "used"},
                 cause=event,
             )
-            for event in events
+            for event in (key.removeprefix(_SHOWN) for key in shown)
         ]
 
-        async def write(db: Connection) -> None:
+        async def unit(db: Connection) -> None:
             for item in items:
                 await self._sender.keep(db, item)
                 await meta.drop(db, _SHOWN + item.cause)
 
-        def after() -> None:
-            for item in items:
-                self._sender.soon(item)
-
-        return Effect(write=write, after=after)
+        if items:
+            await self._store.write(unit)
+        for item in items:
+            self._sender.soon(item)

@@ -13,11 +13,15 @@ def passwords(stack: Stack, name: str) -> list[Message]:
     return [m for m in said if m.room == stack.ops_room and f"`human/{name}`" in m.text and "password" in m.text]
 
 
+def secret_of(shown: Message) -> str:
+    return shown.html.split("password <code>")[1].split("</code>")[0]
+
+
 @asynccontextmanager
 async def logged_in(stack: Stack, name: str) -> AsyncIterator[Person]:
     """Somebody who uses the password that the operator was shown."""
     await stack.op.until(lambda: passwords(stack, name), "a password")
-    password = passwords(stack, name)[0].text.split("password `")[1].split("`")[0]
+    password = secret_of(passwords(stack, name)[0])
     async with person(stack.info["homeserver"], name, password) as someone:
         yield someone
 
@@ -39,7 +43,7 @@ async def test_a_human_without_an_account_gets_one_and_the_password_is_shown_onc
         assert "You said" in (await newcomer.answer_to(question, "You said")).text
     [shown] = passwords(stack, "newcomer")
     await stack.op.until(lambda: redacted(stack, shown.id), "the password gone from the room")
-    secret = shown.text.split("password `")[1].split("`")[0]
+    secret = secret_of(shown)
     assert secret not in stack.log()
     for file in ("opsroom.db", "opsroom.db-wal"):
         assert secret.encode() not in (stack.data_dir / file).read_bytes()

@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,24 +11,27 @@ import pytest
 import yaml
 
 from appservice.config import HomeserverSettings, Settings
-from appservice.homeserver import content, registration
+from appservice.homeserver import accounts, content, registration
+from appservice.homeserver.accounts import Means
 from appservice.homeserver.client import Homeserver
+from appservice.homeserver.events import Event
 from appservice.homeserver.gaps import Gaps
 from appservice.homeserver.live import Live, Pace
 from appservice.homeserver.sender import Sender
 from appservice.ops import welcome
 from appservice.policy.roster import Names
+from appservice.reconcile.accounts import Accounts
 from appservice.reconcile.identity import Identities
 from appservice.reconcile.rooms import RoomKeeper
 from appservice.rooms import live
 from appservice.rooms.declared import Declared
 from appservice.rooms.desired import DesiredRoom
 from appservice.rooms.live import Around
-from appservice.store import inbox, outbox, rooms
+from appservice.store import inbox, meta, outbox, rooms
 from appservice.store.database import Database
 from appservice.store.outbox import Outgoing
 from tests.support.children import free_port
-from tests.support.synapse import SERVER_NAME, Synapse, running_synapse
+from tests.support.synapse import SERVER_NAME, SHARED_SECRET, Synapse, running_synapse
 
 BOT = f"@opsroom:{SERVER_NAME}"
 
@@ -240,6 +243,40 @@ async def test_somebody_of_whom_the_homeserver_says_nothing_is_as_one_who_is_not
 
     assert not await keeper.known("@john:other.org")
     assert await keeper.known(BOT)
+
+
+async def test_a_shown_password_goes_when_its_owner_first_does_something(bed: Bed, store: Database) -> None:
+    """To be in a room says nothing: Synapse joins people by itself."""
+
+    async def on_dead(_item: Outgoing, reason: str) -> None:
+        pytest.fail(reason)
+
+    sender = Sender(store, bed.homeserver, on_dead=on_dead)
+    means = Means(kind="secret", value=SHARED_SECRET)
+    people = Accounts(store, bed.homeserver, sender, means=means, ops_room=lambda: bed.room)
+    name = f"bea{secrets.token_hex(3)}"
+    user = f"@{name}:{SERVER_NAME}"
+
+    async def shown() -> Mapping[str, Any]:
+        page, _ = await bed.homeserver.messages(bed.room, limit=100)
+        return next(event["content"] for event in page if event["event_id"] == message)
+
+    assert await people.ensure(name, user, "Bea")
+    [(key, _)] = await meta.find(store, "password-shown:")
+    message = key.partition(":")[2]
+    password = (await shown())["formatted_body"].split("password <code>")[1].split("</code>")[0]
+    assert await accounts.opens(bed.homeserver.url, name, password)
+    assert password not in (await shown())["body"], "which the homeserver keeps for its search"
+
+    joined = {"membership": "join"}
+    await people.look(Event(id="$1", room_id="!x", type="m.room.member", sender=user, state_key=user, content=joined))
+    await people.look(Event(id="$2", room_id="!x", type="m.room.message", sender=BOT, content={"body": "Welcome"}))
+    await sender.flush(10)
+    assert (await shown())["body"]
+
+    await people.look(Event(id="$3", room_id="!x", type="m.room.message", sender=user, content={"body": "Hello"}))
+    await sender.flush(10)
+    assert await shown() == {}
 
 
 @pytest.mark.parametrize("broke_off", ["before its name", "before the bot was in it"])
