@@ -14,8 +14,8 @@ from appservice.homeserver.members import short
 from appservice.ops.answer import Thread
 
 WITHIN_S = 600.0
+QUESTION = f"This cannot be taken back. React with ✅ within {WITHIN_S / 60:.0f} minutes to do it, with ❌ to leave it."
 _KEPT_MARKS = 100
-_LOOK_EVERY_S = 1.0
 
 
 class Agreements:
@@ -40,36 +40,25 @@ class Agreements:
             del self._marks[next(iter(self._marks))]
         self._news.set()
 
-    async def reach(self, command: Event, question: str) -> None:
+    async def reach(self, command: Event, told: str) -> None:
         """Raises Invalid when an operator says no, when nobody says anything in time, and where nobody can be asked."""
         thread = self._threads.get(command.id)
         if thread is None:
             raise Invalid("this destroys something. Nothing was done.", fix="Say `--yes` to do it.")
-        thread.progress(question)
-        until = command.ts / 1000 + WITHIN_S
-        offered = False
-        while (said := self._said(command, thread)) is None:
-            if thread.live.event_id and not offered:
-                offered = True
-                await thread.offer()
-            left = until - time()
-            if left <= 0:
-                raise Invalid(f"nobody agreed within {WITHIN_S / 60:.0f} minutes. Nothing was done.", fix="Ask again.")
-            await self._look_again(min(left, _LOOK_EVERY_S))
-        if not said[0]:
-            raise Invalid(f"{short(said[1])} said no. Nothing was done.")
-
-    def _said(self, command: Event, thread: Thread) -> tuple[bool, str] | None:
-        for target in (thread.live.event_id, command.id):
-            if target and target in self._marks:
-                return self._marks.pop(target)
-        return None
-
-    async def _look_again(self, within_s: float) -> None:
-        """After news; the message may also only now have got its id."""
-        self._news.clear()
         try:
-            async with asyncio.timeout(within_s):
-                await self._news.wait()
+            async with asyncio.timeout(command.ts / 1000 + WITHIN_S - time()):
+                question = await thread.ask(told, QUESTION)
+                if not question:
+                    raise Invalid("the question whether to do it could not be put here. Nothing was done.")
+                agreed, by = await self._said(question)
         except TimeoutError:
-            return
+            what = f"nobody agreed within {WITHIN_S / 60:.0f} minutes. Nothing was done."
+            raise Invalid(what, fix="Ask again.") from None
+        if not agreed:
+            raise Invalid(f"{short(by)} said no. Nothing was done.")
+
+    async def _said(self, question: str) -> tuple[bool, str]:
+        while question not in self._marks:
+            self._news.clear()
+            await self._news.wait()
+        return self._marks.pop(question)

@@ -28,10 +28,19 @@ class Answer:
 
 
 class Thread:
-    """Answers of one command. `progress` may be called at any rate; `finish` once."""
+    """Answers of one command. `progress` may be called at any rate; `finish` once. `repeated`: an earlier run of the
+    command may have begun its message."""
 
     def __init__(
-        self, *, store: Database, homeserver: Homeserver, sender: Sender, pace: Pace, bot: str, command: Event
+        self,
+        *,
+        store: Database,
+        homeserver: Homeserver,
+        sender: Sender,
+        pace: Pace,
+        bot: str,
+        command: Event,
+        repeated: bool,
     ) -> None:
         self._store = store
         self._sender = sender
@@ -40,7 +49,16 @@ class Thread:
         self._command = command
         self._lane = f"command.{command.id}"
         self._offered: list[str] = []
-        self.live = Live(homeserver, pace, room_id=command.room_id, sender=bot, lane=self._lane, compose=self._compose)
+        self._repeated = repeated
+        self.live = Live(
+            homeserver,
+            pace,
+            room_id=command.room_id,
+            sender=bot,
+            lane=self._lane,
+            compose=self._compose,
+            begun=repeated,
+        )
 
     @property
     def progress(self) -> Callable[[str], None]:
@@ -49,25 +67,31 @@ class Thread:
     async def seen(self) -> None:
         await self._sender.send(self._item("seen", "m.reaction", content.reaction(self._command.id, SEEN)))
 
-    async def offer(self) -> None:
-        """Put the marks that somebody may choose from below the message, so that a click is enough."""
-        target = self.live.event_id
-        for part, key in (("yes", OK), ("no", FAILED)):
+    async def ask(self, told: str, question: str) -> str:
+        """Say what is about to be done and ask, with the marks to choose from below, so that a click is enough. It is
+        sent for certain, once the homeserver is there. The message's id, '' when the room does not take it."""
+        self.live.tried = True
+        text, file = self._cut(told, "plan.md")
+        first = self._compose(f"{text}\n\n{question}")
+        target = self.live.event_id = await self._sender.send(self._item("0", "m.room.message", first))
+        if target and file is not None:
+            await self._sender.send(self._item("plan", "m.room.message", await self._upload(*file)))
+        for part, key in (("yes", OK), ("no", FAILED)) if target else ():
             item = self._item(part, "m.reaction", content.reaction(target, key))
             self._offered.append(await self._sender.send(item))
+        return target
 
-    async def finish(self, answer: Answer, *, repeated: bool) -> None:
-        """The last word: the message as it stays, the mark, an attachment. `repeated`: an earlier run of this
-        command may have begun its message."""
+    async def finish(self, answer: Answer) -> None:
+        """The last word: the message as it stays, the mark, an attachment."""
         event_id = await self.live.settle()
-        text, file = self._cut(answer)
+        text, file = (answer.text, answer.file) if answer.file else self._cut(answer.text, "answer.md")
         first = self._compose(text)
-        if (repeated or self.live.tried) and not event_id:
+        if self.live.tried and not event_id:
             event_id = await self._sender.send(self._item("0", "m.room.message", first))
         items = []
         if not event_id:
             items.append(self._item("0", "m.room.message", first))
-        elif repeated or text != self.live.shown:
+        elif self._repeated or text != self.live.shown:
             items.append(self._item("final", "m.room.message", content.edit(first, event_id)))
         items.append(self._item("mark", "m.reaction", content.reaction(self._command.id, OK if answer.ok else FAILED)))
         if file is not None:
@@ -84,11 +108,11 @@ class Thread:
         for item in items:
             self._sender.soon(item)
 
-    def _cut(self, answer: Answer) -> tuple[str, tuple[str, str] | None]:
-        if answer.file is not None or len(answer.text.encode()) <= INLINE:
-            return answer.text, answer.file
-        head, _ = content.split(answer.text, 1_000)
-        return head + "\n\n*All of it is in the attached file.*", ("answer.md", answer.text)
+    def _cut(self, text: str, name: str) -> tuple[str, tuple[str, str] | None]:
+        if len(text.encode()) <= INLINE:
+            return text, None
+        head, _ = content.split(text, 1_000)
+        return head + "\n\n*All of it is in the attached file.*", (name, text)
 
     async def _upload(self, name: str, text: str) -> dict[str, Any]:
         data = text.encode()

@@ -11,7 +11,6 @@ from appservice.errors import Conflict, Invalid, NotFound, OpsroomError, Unavail
 from appservice.homeserver.events import Event
 from appservice.homeserver.members import short
 from appservice.ops import plan, render
-from appservice.ops.agreements import WITHIN_S
 from appservice.ops.answer import Answer
 from appservice.ops.hands import HISTORY, Hands, Progress, checked, reference
 from appservice.ops.uploads import Uploads
@@ -157,7 +156,7 @@ class Changing:
         """The digest of a plan that destroys something, once an operator has agreed to it; '' for another one."""
         if given.yes or not planning.destroys(steps):
             return ""
-        await self._h.confirm(event, plan.to_agree(steps, WITHIN_S))
+        await self._h.confirm(event, plan.to_agree(steps))
         return planning.digest(steps, known)
 
     async def _settle(self, outcome: Outcome, progress: Progress) -> Answer:

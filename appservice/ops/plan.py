@@ -21,13 +21,9 @@ def told(steps: Sequence[Step]) -> str:
     return "\n".join([*(line for step in steps for line in _lines(step)), "", "Nothing was changed. `!apply` does it."])
 
 
-def to_agree(steps: Sequence[Step], within_s: float) -> str:
-    """A plan that destroys something, as a question."""
-    lines = [line for step in steps if step.action != "none" for line in _lines(step)]
-    question = (
-        f"This cannot be taken back. React with ✅ within {within_s / 60:.0f} minutes to do it, with ❌ to leave it."
-    )
-    return "\n".join([*lines, "", question])
+def to_agree(steps: Sequence[Step]) -> str:
+    """A plan that somebody is asked to agree to."""
+    return "\n".join(line for step in steps if step.action != "none" for line in _lines(step))
 
 
 def _lines(step: Step) -> list[str]:

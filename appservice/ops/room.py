@@ -160,13 +160,14 @@ class OpsRoom:
             pace=self._pace,
             bot=self._homeserver.bot,
             command=event,
+            repeated=repeated,
         )
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(thread.seen())
             async with thread.live:
                 with self._agreements.of(event, thread):
                     answer = await self._answer(event, thread)
-        await thread.finish(answer, repeated=repeated)
+        await thread.finish(answer)
         log.info("command ended", ok=answer.ok, took_ms=round((time() - begun) * 1000))
 
     async def _answer(self, event: Event, thread: Thread) -> Answer:

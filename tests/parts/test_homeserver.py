@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 import yaml
 
 from appservice.config import HomeserverSettings, Settings
+from appservice.errors import Invalid
 from appservice.homeserver import accounts, content, registration
 from appservice.homeserver.accounts import Means
 from appservice.homeserver.client import Homeserver
@@ -18,7 +20,9 @@ from appservice.homeserver.events import Event
 from appservice.homeserver.gaps import Gaps
 from appservice.homeserver.live import Live, Pace
 from appservice.homeserver.sender import Sender
-from appservice.ops import welcome
+from appservice.ops import agreements, welcome
+from appservice.ops.agreements import Agreements
+from appservice.ops.answer import Thread
 from appservice.policy.roster import Names
 from appservice.reconcile.accounts import Accounts
 from appservice.reconcile.identity import Identities
@@ -186,6 +190,66 @@ async def test_what_is_sent_while_the_homeserver_is_away_arrives_once_it_is_back
     await bed.synapse.start()
 
     assert await bed.shown(await sending) == "patience"
+
+
+async def asked(
+    bed: Bed, store: Database, told: str, *, away: bool = False
+) -> tuple[str, asyncio.Task[None], Agreements]:
+    """Have a command ask: the question's id, what waits for the answer, and whom to tell it."""
+
+    async def on_dead(item: Outgoing, reason: str) -> None:
+        raise AssertionError(reason)
+
+    homeserver, sender, found = bed.homeserver, Sender(store, bed.homeserver, on_dead=on_dead), Agreements()
+    typed = await homeserver.send(bed.room, "m.room.message", content.message("!apply"), secrets.token_hex(), user=BOT)
+    command = Event(
+        id=typed, room_id=bed.room, type="m.room.message", sender=BOT, content={}, ts=int(time.time() * 1000)
+    )
+    thread = Thread(
+        store=store, homeserver=homeserver, sender=sender, pace=Pace(), bot=BOT, command=command, repeated=False
+    )
+
+    async def ask() -> None:
+        async with thread.live:
+            with found.of(command, thread):
+                await found.reach(command, told)
+
+    if away:
+        await bed.synapse.kill()
+    asking = asyncio.create_task(ask())
+    if away:
+        while not await outbox.pending(store):
+            await asyncio.sleep(0.01)
+        await bed.synapse.start()
+    async with asyncio.timeout(60):
+        while not (kept := await outbox.get(store, f"command.{typed}.no")) or not kept.event_id:
+            await asyncio.sleep(0.01)
+    return thread.live.event_id, asking, found
+
+
+async def test_a_question_that_comes_up_while_the_homeserver_is_away_is_put_once_it_is_back(
+    bed: Bed, store: Database
+) -> None:
+    question, asking, found = await asked(bed, store, "- **delete** `worker/x`", away=True)
+
+    assert "React with ✅" in await bed.shown(question)
+    found.mark(question, agreed=True, by=BOT)
+    await asking
+
+
+async def test_a_plan_that_is_too_long_for_a_message_is_cut_there_and_attached_whole(bed: Bed, store: Database) -> None:
+    told = "\n".join(f"- **delete** `worker/number-{number}`: its sandbox and its room go" for number in range(900))
+    question, asking, found = await asked(bed, store, told)
+
+    shown = await bed.shown(question)
+    assert "`worker/number-0`" in shown
+    assert agreements.QUESTION in shown
+    page, _ = await bed.homeserver.messages(bed.room, limit=10)
+    [file] = [event["content"] for event in page if event["content"].get("msgtype") == "m.file"]
+    assert (await bed.homeserver.download(file["url"], limit=2**20)).decode() == told
+    found.mark(question, agreed=False, by=BOT)
+    with pytest.raises(Invalid, match="said no"):
+        await asking
 
 
 async def test_a_room_that_was_only_half_made_is_made_again(bed: Bed) -> None:
