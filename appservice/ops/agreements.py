@@ -21,7 +21,7 @@ _KEPT_MARKS = 100
 class Agreements:
     def __init__(self) -> None:
         self._threads: dict[str, Thread] = {}
-        self._marks: dict[str, tuple[bool, str]] = {}
+        self._marks: dict[str, tuple[bool, str, float]] = {}
         self._news = asyncio.Event()
 
     @contextmanager
@@ -33,9 +33,9 @@ class Agreements:
         finally:
             del self._threads[command.id]
 
-    def mark(self, target: str, *, agreed: bool, by: str) -> None:
+    def mark(self, target: str, *, agreed: bool, by: str, at: float) -> None:
         """An operator has marked a message."""
-        self._marks[target] = (agreed, by)
+        self._marks[target] = (agreed, by, at)
         while len(self._marks) > _KEPT_MARKS:
             del self._marks[next(iter(self._marks))]
         self._news.set()
@@ -45,20 +45,22 @@ class Agreements:
         thread = self._threads.get(command.id)
         if thread is None:
             raise Invalid("this destroys something. Nothing was done.", fix="Say `--yes` to do it.")
+        until = command.ts / 1000 + WITHIN_S
         try:
-            async with asyncio.timeout(command.ts / 1000 + WITHIN_S - time()):
+            async with asyncio.timeout(until - time()):
                 question = await thread.ask(told, QUESTION)
                 if not question:
                     raise Invalid("the question whether to do it could not be put here. Nothing was done.")
-                agreed, by = await self._said(question)
+                agreed, by = await self._said(question, until)
         except TimeoutError:
             what = f"nobody agreed within {WITHIN_S / 60:.0f} minutes. Nothing was done."
             raise Invalid(what, fix="Ask again.") from None
         if not agreed:
             raise Invalid(f"{short(by)} said no. Nothing was done.")
 
-    async def _said(self, question: str) -> tuple[bool, str]:
-        while question not in self._marks:
+    async def _said(self, question: str, until: float) -> tuple[bool, str]:
+        """The answer; one that was given too late is none, whenever it is read."""
+        while (said := self._marks.pop(question, None)) is None or said[2] > until:
             self._news.clear()
             await self._news.wait()
-        return self._marks.pop(question)
+        return said[:2]

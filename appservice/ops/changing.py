@@ -153,11 +153,18 @@ class Changing:
     async def _agreed(
         self, event: Event, steps: Sequence[Step], known: Mapping[Key, Stored], given: argparse.Namespace
     ) -> str:
-        """The digest of a plan that destroys something, once an operator has agreed to it; '' for another one."""
+        """The digest of a plan that destroys something, once an operator has agreed to it; '' for another one. Raises
+        Conflict when a question is open already, from before a crash or a change by others, and was another one."""
         if given.yes or not planning.destroys(steps):
             return ""
+        digest = planning.digest(steps, known)
+        if await self._h.store.write(lambda db: commands.ask(db, event.id, digest)) != digest:
+            raise Conflict(
+                "what was asked here is not what would happen now: something has changed meanwhile. Nothing was done.",
+                fix="Say it again.",
+            )
         await self._h.confirm(event, plan.to_agree(steps))
-        return planning.digest(steps, known)
+        return digest
 
     async def _settle(self, outcome: Outcome, progress: Progress) -> Answer:
         """Wait until what was changed is so, showing how far it is; each object, and "ready" or why not."""

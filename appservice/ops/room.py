@@ -198,7 +198,7 @@ class OpsRoom:
         """A mark counts when it is an operator's."""
         target, key = event.reaction
         if key in (OK, FAILED) and event.sender in await self._operators.now():
-            self._agreements.mark(target, agreed=key == OK, by=event.sender)
+            self._agreements.mark(target, agreed=key == OK, by=event.sender, at=event.ts / 1000)
         return None
 
     async def _refuse(self, event: Event) -> None:

@@ -6,7 +6,13 @@ from typing import Any
 
 from appservice.resources.source import FieldPath, Item
 
-NOTHING = object()  # a side on which the field is not stated
+
+class _Nothing:
+    def __repr__(self) -> str:
+        return "NOTHING"  # the same in every process: plans are told apart by it
+
+
+NOTHING = _Nothing()  # a side on which the field is not stated
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

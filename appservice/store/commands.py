@@ -9,8 +9,8 @@ from appservice.store.database import Connection, Reader, Row
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
-    """`request` is what has to be done again after a crash: the raw event. `outcome` is '' until the effect is in
-    the store."""
+    """`request` is what has to be done again after a crash: the raw event, and what was asked. `outcome` is
+    None until the effect is in the store."""
 
     event_id: str
     room_id: str
@@ -32,6 +32,15 @@ async def settle(db: Connection, event_id: str, outcome: dict[str, Any]) -> None
     await db.execute(
         "UPDATE commands SET outcome = ? WHERE event_id = ?", (json.dumps(outcome, ensure_ascii=False), event_id)
     )
+
+
+async def ask(db: Connection, event_id: str, digest: str) -> str:
+    """Keep which plan agreement is asked to. The one that was asked about first, if ever one was."""
+    await db.execute(
+        "UPDATE commands SET request = json_insert(request, '$.asked', ?) WHERE event_id = ?", (digest, event_id)
+    )
+    row = await db.read_one("SELECT request ->> '$.asked' AS asked FROM commands WHERE event_id = ?", (event_id,))
+    return str(row["asked"]) if row else digest
 
 
 async def done(db: Connection, event_id: str) -> None:

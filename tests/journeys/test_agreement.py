@@ -60,11 +60,26 @@ async def test_somebody_elses_mark_counts_for_nothing(stack: Stack) -> None:
 
 
 async def test_a_question_outlives_the_control_plane(stack: Stack) -> None:
-    await stack.worker("patiently-doomed")
-    event, question = await asked(stack, "!delete worker/patiently-doomed")
+    await stack.apply(TEAM.format(team="patient"))
+    smaller = TEAM.format(team="patient").replace("    - name: patient-two\n      model: gpt-test\n", "")
+    labelled = smaller.replace("metadata:\n", "metadata:\n  labels: {new: label}\n")
+    event, question = await asked(stack, f"!apply\n```yaml\n{labelled}```")
     await stack.kill_control_plane()
     await stack.op.react(stack.ops_room, question.id, "✅")
-    assert "Deleted `worker/patiently-doomed`" in (await stack.op.ended(event, 120)).text
+    assert "ready" in (await stack.op.ended(event, 120)).text
+    assert "no worker called" in (await stack.command("!get worker/patient-two")).text
+
+
+async def test_after_a_restart_a_mark_agrees_to_nothing_but_what_was_shown(stack: Stack) -> None:
+    await stack.apply(TEAM.format(team="narrowing"))
+    smaller = TEAM.format(team="narrowing").replace("    - name: narrowing-two\n      model: gpt-test\n", "")
+    event, question = await asked(stack, f"!apply\n```yaml\n{smaller}```")
+    await stack.command("!set team/narrowing metadata.labels.tier=one")
+
+    await stack.kill_control_plane()
+    await stack.op.react(stack.ops_room, question.id, "✅")
+    assert "something has changed meanwhile" in (await stack.op.ended(event, 120)).text
+    assert "narrowing-two" in (await stack.command("!get workers")).text
 
 
 async def test_an_apply_that_takes_an_agent_from_a_team_asks_first(stack: Stack) -> None:

@@ -233,7 +233,9 @@ async def test_a_question_that_comes_up_while_the_homeserver_is_away_is_put_once
     question, asking, found = await asked(bed, store, "- **delete** `worker/x`", away=True)
 
     assert "React with ✅" in await bed.shown(question)
-    found.mark(question, agreed=True, by=BOT)
+    found.mark(question, agreed=False, by=BOT, at=time.time() + agreements.WITHIN_S)  # too late: not heard
+    await asyncio.sleep(0)
+    found.mark(question, agreed=True, by=BOT, at=time.time())
     await asking
 
 
@@ -247,7 +249,7 @@ async def test_a_plan_that_is_too_long_for_a_message_is_cut_there_and_attached_w
     page, _ = await bed.homeserver.messages(bed.room, limit=10)
     [file] = [event["content"] for event in page if event["content"].get("msgtype") == "m.file"]
     assert (await bed.homeserver.download(file["url"], limit=2**20)).decode() == told
-    found.mark(question, agreed=False, by=BOT)
+    found.mark(question, agreed=False, by=BOT, at=time.time())
     with pytest.raises(Invalid, match="said no"):
         await asking
 
