@@ -57,6 +57,7 @@ from appservice.reconcile.journal import Journal
 from appservice.reconcile.keeper import GatewayKeeper
 from appservice.reconcile.kinds import Kinds
 from appservice.reconcile.orphans import Orphans
+from appservice.reconcile.rooms import KIND as ROOM
 from appservice.reconcile.rooms import RoomKeeper
 from appservice.reconcile.sweeper import Sweeper
 from appservice.reconcile.world import World
@@ -181,7 +182,7 @@ async def _compose(settings: Settings, store: Database, stack: AsyncExitStack) -
         identities=identities,
         accounts=people,
     )
-    engine = Engine(Kinds(world).reconcile, parallel=settings.parallel)
+    engine = Engine(Kinds(world).reconcile, parallel=settings.parallel, beside=(ROOM, "Human"))
     waking = Waking(store, door=agent, look=engine.refresh, awake_s=settings.agents.awake_s)
     runner = Runner(
         store=store,
@@ -289,7 +290,7 @@ async def _compose(settings: Settings, store: Database, stack: AsyncExitStack) -
         room_keeper=room_keeper,
         declared=declared,
         accounts=people,
-        sweeper=Sweeper(store, changes, declared, engine.wake),
+        sweeper=Sweeper(store, changes, declared, wake=engine.wake, refresh=engine.refresh),
         orphans=Orphans(world),
         journal=journal,
         journal_door=journal_door,

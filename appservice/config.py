@@ -123,7 +123,9 @@ class Settings(Section):
     alias_prefix: str = Field("opsroom-", description="room aliases begin with it")
     operator: str = Field("op", description="localpart (or Matrix id) of the first operator")
     log_level: Literal["debug", "info", "warning"] = Field("info", description="how much the log says")
-    parallel: int = Field(8, description="how many objects are reconciled at once")
+    parallel: int = Field(
+        8, description="how many objects are reconciled at once; as many rooms and people beside them"
+    )
     journal_keys: int = Field(1000, description="objects in one room of the journal; more open the next room", ge=1)
     homeserver: HomeserverSettings = HomeserverSettings()
     api: ApiSettings = ApiSettings()

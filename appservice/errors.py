@@ -1,6 +1,6 @@
 """Every error a person may read, written once, where it is made.
 
-OpsroomError    code, problems, retry
+OpsroomError    code, problems
 ├─ Invalid      the input is wrong; carries every problem found
 ├─ NotFound     the thing asked for does not exist
 ├─ Conflict     the world moved: a generation or a plan is out of date
@@ -34,7 +34,6 @@ class OpsroomError(Exception):
     """Base of all foreseen errors."""
 
     code = "error"
-    retry = False
 
     def __init__(self, what: str, *, where: str = "", fix: str = "", problems: Sequence[Problem] = ()) -> None:
         self.problems: tuple[Problem, ...] = tuple(problems) or (Problem(what=what, where=where, fix=fix),)
@@ -73,7 +72,6 @@ class Unavailable(OpsroomError):
     """Something Opsroom needs does not answer. The same call may succeed later."""
 
     code = "unavailable"
-    retry = True
 
 
 class Limit(OpsroomError):

@@ -150,7 +150,7 @@ class Plane:
         strange = event.membership in ("join", "invite", "knock") and event.state_key not in inside
         if gone or strange or event.type in (*events.ROOM_STATE, "m.space.child"):
             self.room_keeper.forget(room.alias)
-            self.engine.wake(Key(ROOM, room.alias))
+            self.engine.refresh(Key(ROOM, room.alias))
 
     async def who_operates(self) -> frozenset[str]:
         """At this moment. Raises Unavailable while there is no ops room to say it."""
@@ -218,12 +218,11 @@ class Plane:
     async def _backend_events(self) -> None:
         async for event in self.backend.events():
             if event.name:
-                self.engine.refresh(Key("Worker", event.name))
+                self.engine.wake(Key("Worker", event.name))
                 continue
             self.runner.excuse()
             if event.action == "resync":
-                for key in await self._everything():
-                    self.engine.wake(key)
+                self.engine.refresh_all()
 
     async def _usage(self) -> None:
         offset = int(await meta.get(self.store, USAGE_OFFSET) or 0)

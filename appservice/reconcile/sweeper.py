@@ -3,6 +3,9 @@
 import asyncio
 from collections.abc import Callable, Mapping
 
+import structlog
+
+from appservice.errors import OpsroomError
 from appservice.reconcile.rooms import KIND as ROOM
 from appservice.rooms.declared import Declared
 from appservice.rooms.desired import DesiredRoom
@@ -11,16 +14,28 @@ from appservice.store.changes import Changes, Key, parse
 from appservice.store.database import Database
 from appservice.workspace.surroundings import surroundings
 
+AGAIN_S = 5.0  # when it cannot be told what is declared
 _TEAM_ROOMS = ("team-space", "team", "leader-dm")
+
+log = structlog.get_logger()
 
 
 class Sweeper:
-    """`wake` has a key looked at soon."""
+    """`wake` has a key looked at soon, `refresh` now: what it is made of is declared otherwise."""
 
-    def __init__(self, store: Database, changes: Changes, declared: Declared, wake: Callable[[Key], None]) -> None:
+    def __init__(
+        self,
+        store: Database,
+        changes: Changes,
+        declared: Declared,
+        *,
+        wake: Callable[[Key], None],
+        refresh: Callable[[Key], None],
+    ) -> None:
         self._store = store
         self._declared = declared
         self._wake = wake
+        self._refresh = refresh
         self._changed: set[Key] = set()
         self._news = asyncio.Event()
         self._seen: Mapping[str, DesiredRoom] = {}
@@ -41,8 +56,18 @@ class Sweeper:
             await self._news.wait()
             self._news.clear()
             changed, self._changed = self._changed, set()
-            for key in (*await self._owners(changed), *await self._sweep()):
+            try:
+                owners, others = await self._owners(changed), await self._sweep()
+            except OpsroomError as error:
+                log.warning("sweep put off", problem=str(error))
+                self._changed |= changed
+                self._news.set()
+                await asyncio.sleep(AGAIN_S)
+                continue
+            for key in owners:
                 self._wake(key)
+            for key in others:
+                self._refresh(key)
 
     async def _owners(self, changed: set[Key]) -> set[Key]:
         """Whoever is made of what changed; of what is gone, all who may wait for that."""
