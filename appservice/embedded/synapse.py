@@ -67,6 +67,7 @@ def homeserver_yaml(server_name: str, home: Path, registration: Path, port: int)
         "app_service_config_files": [str(registration)],
         "default_room_version": "12",
         "max_upload_size": "50M",
+        "redaction_retention_period": "5m",  # of a removed password nothing is to be left in the database
         "auto_accept_invites": {"enabled": True, "only_from_local_users": True},
         "enable_registration": False,
         "bcrypt_rounds": 8,  # passwords of a few local people on loopback

@@ -7,6 +7,7 @@ import hmac
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import quote
 
 import aiohttp
 
@@ -33,14 +34,13 @@ class Means:
 
 
 def means(settings: Settings) -> Means | None:
-    """What the settings give. Raises `Invalid` for a named file that cannot be read."""
-    named = settings.homeserver
-    token = named.registration_token_file
-    secret = settings.registration_secret
-    if token is not None and named.registration_secret_file is None:
-        return Means(kind="token", value=_read(token))
+    """What the settings give: a secret, of our own homeserver too, before a token, for it also sets the name. Raises
+    `Invalid` for a named file that cannot be read."""
+    named, secret = settings.homeserver, settings.registration_secret
     if named.registration_secret_file is not None or (settings.own_homeserver and secret.exists()):
         return Means(kind="secret", value=_read(secret))
+    if named.registration_token_file is not None:
+        return Means(kind="token", value=_read(named.registration_token_file))
     return None
 
 
@@ -71,21 +71,51 @@ async def register(url: str, means: Means, localpart: str, password: str, *, sho
 
 async def opens(url: str, localpart: str, password: str) -> bool:
     """Whether this password is the account's. Raises `Unavailable` when the homeserver does not say."""
-    body = {
-        "type": "m.login.password",
-        "identifier": {"type": "m.id.user", "user": localpart},
-        "password": password,
-    }
     try:
         async with aiohttp.ClientSession(url, timeout=aiohttp.ClientTimeout(total=15)) as http:
-            status, said = await _post(http, _LOGIN, body)
+            status, said = await _login(http, localpart, password)
             if status == 200:
-                await http.post(_LOGOUT, json={}, headers={"Authorization": f"Bearer {said['access_token']}"})
+                await _logout(http, said)
     except (aiohttp.ClientError, TimeoutError, ValueError, KeyError) as error:
         raise Unavailable(f"the homeserver does not say whose account {localpart} is: {error}.") from error
     if status not in (200, 403):
         raise Unavailable(f"the homeserver does not say whose account {localpart} is: {said.get('error')}.")
     return status == 200
+
+
+async def name(url: str, localpart: str, password: str, shown: str) -> str:
+    """Set the display name of an account as the person would; why that failed, or ''."""
+    try:
+        async with aiohttp.ClientSession(url, timeout=aiohttp.ClientTimeout(total=15)) as http:
+            status, login = await _login(http, localpart, password)
+            if status != 200:
+                return str(login.get("error"))
+            path = f"/_matrix/client/v3/profile/{quote(login['user_id'])}/displayname"
+            try:
+                async with http.put(path, json={"displayname": shown}, headers=_as(login)) as answer:
+                    return "" if answer.status == 200 else str((await answer.json()).get("error"))
+            finally:
+                await _logout(http, login)
+    except (aiohttp.ClientError, TimeoutError, ValueError, KeyError) as error:
+        return str(error) or type(error).__name__
+
+
+async def _login(http: aiohttp.ClientSession, localpart: str, password: str) -> tuple[int, dict[str, Any]]:
+    body = {
+        "type": "m.login.password",
+        "identifier": {"type": "m.id.user", "user": localpart},
+        "password": password,
+    }
+    return await _post(http, _LOGIN, body)
+
+
+async def _logout(http: aiohttp.ClientSession, login: dict[str, Any]) -> None:
+    async with http.post(_LOGOUT, json={}, headers=_as(login)):
+        pass
+
+
+def _as(login: dict[str, Any]) -> dict[str, str]:
+    return {"Authorization": f"Bearer {login['access_token']}"}
 
 
 async def _with_secret(
@@ -102,7 +132,7 @@ async def _with_secret(
 async def _with_token(
     http: aiohttp.ClientSession, means: Means, localpart: str, password: str, _shown: str
 ) -> tuple[int, dict[str, Any]]:
-    """The display name is the person's to set: this call takes none."""
+    """The display name is the person's to set: this call takes none, see `name`."""
     body: dict[str, Any] = {"username": localpart, "password": password, "inhibit_login": True}
     status, said = await _post(http, _CLIENT, body)
     done: set[str] = set()

@@ -20,6 +20,7 @@ from appservice.homeserver.accounts import Means
 from appservice.homeserver.client import Homeserver
 from appservice.homeserver.events import Event
 from appservice.homeserver.sender import Sender
+from appservice.reconcile.steps import Done
 from appservice.store import meta
 from appservice.store.database import Connection, Database
 from appservice.store.outbox import Outgoing
@@ -50,12 +51,12 @@ class Accounts:
         self._means = means
         self._ops_room = ops_room
 
-    async def ensure(self, name: str, user: str, shown: str) -> bool:
-        """Find or make somebody's account; True when it was made now. Raises OpsroomError."""
+    async def ensure(self, name: str, user: str, shown: str) -> Done:
+        """Find or make somebody's account, called `shown` when it is made. Raises OpsroomError."""
         nonce = await meta.get(self._store, _NONCE + name)
         if not nonce:
             if await self._homeserver.exists(user):
-                return False
+                return Done("Found", user)
             if self._means is None:
                 raise Invalid(
                     f"{user} has no account, and Opsroom was given nothing to make one with",
@@ -67,10 +68,17 @@ class Accounts:
         url = self._homeserver.url
         made = self._means is not None and await accounts.register(url, self._means, name, password, shown=shown)
         ours = made or await accounts.opens(url, name, password)  # made by an earlier run, which did not come so far
+        unnamed = ""
         if ours:
+            if self._means is not None and self._means.kind == "token":
+                unnamed = await accounts.name(url, name, password, shown)
             await self._show(name, user, password, nonce)
         await self._store.write(lambda db: meta.drop(db, _NONCE + name))
-        return ours
+        if unnamed:
+            return Done(
+                "Made", f"{user}, but for its display name, which {name} can set. The homeserver says {unnamed}"
+            )
+        return Done("Made" if ours else "Found", user)
 
     async def look(self, event: Event) -> None:
         """Whether an event says that a password was used: then its message goes. To be in a room says nothing, for

@@ -51,11 +51,11 @@ class HumanReconciler:
 
     async def _ensure_account(self, human: Human) -> Done:
         try:
-            made = await self._w.accounts.ensure(human.name, human.user, human.shown)
+            done = await self._w.accounts.ensure(human.name, human.user, human.shown)
         except Exception as error:
             raise readable(error, f"make the account of {human.name}") from error
         self._w.rooms.account(human.user, there=True)
-        return Done("Made" if made else "Found", human.user)
+        return done
 
     async def _ensure_rooms(self, human: Human, joined: list[str]) -> Done:
         wanted = await self._w.rooms.of(human.user)

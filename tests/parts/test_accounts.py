@@ -47,6 +47,18 @@ async def test_a_registration_token_makes_an_account(server: Synapse, token: str
     assert not await accounts.register(server.url, Means(kind="token", value=token), "bea", password)
 
 
+async def test_an_account_that_takes_no_name_when_it_is_made_gets_it_afterwards(server: Synapse, token: str) -> None:
+    password = secrets.token_urlsafe()
+    assert await accounts.register(server.url, Means(kind="token", value=token), "cleo", password)
+    assert await accounts.name(server.url, "cleo", password, "Cleo C.") == ""
+    profile = await server.call("GET", f"/_matrix/client/v3/profile/@cleo:{server.server_name}")
+    assert profile["displayname"] == "Cleo C."
+    admin = await server.person("chief", admin=True)
+    path = f"/_synapse/admin/v2/users/@cleo:{server.server_name}/devices"
+    assert (await server.call("GET", path, token=admin.token))["total"] == 0, "it is logged out again"
+    assert "password" in await accounts.name(server.url, "cleo", "another", "Cleo")
+
+
 async def test_a_wrong_token_or_secret_is_refused_in_the_homeservers_words(server: Synapse) -> None:
     for means in (Means(kind="token", value="wrong"), Means(kind="secret", value="wrong")):
         with pytest.raises(Unavailable, match="did not make the account of eve"):
@@ -67,6 +79,11 @@ def test_what_makes_accounts_is_read_from_the_files_that_are_named(tmp_path: Pat
         assert found == Means(kind=kind, value=value)  # type: ignore[arg-type]
         assert value not in repr(found)
     assert accounts.means(Settings(homeserver=HomeserverSettings(url="http://hs"), data_dir=tmp_path)) is None
+    own = Settings(homeserver=HomeserverSettings(registration_token_file=tmp_path / "token"), data_dir=tmp_path)
+    assert accounts.means(own) == Means(kind="token", value="t-value")
+    own.registration_secret.parent.mkdir()
+    own.registration_secret.write_text("made by up\n")
+    assert accounts.means(own) == Means(kind="secret", value="made by up"), "it sets the name, too"
     missing = HomeserverSettings(url="http://hs", registration_token_file=tmp_path / "none")
     with pytest.raises(Invalid, match="cannot be read"):
         accounts.means(Settings(homeserver=missing, data_dir=tmp_path))

@@ -27,6 +27,7 @@ from appservice.policy.roster import Names
 from appservice.reconcile.accounts import Accounts
 from appservice.reconcile.identity import Identities
 from appservice.reconcile.rooms import RoomKeeper
+from appservice.reconcile.steps import Done
 from appservice.rooms import live
 from appservice.rooms.declared import Declared
 from appservice.rooms.desired import DesiredRoom
@@ -327,7 +328,7 @@ async def test_a_shown_password_goes_when_its_owner_first_does_something(bed: Be
         page, _ = await bed.homeserver.messages(bed.room, limit=100)
         return next(event["content"] for event in page if event["event_id"] == message)
 
-    assert await people.ensure(name, user, "Bea")
+    assert await people.ensure(name, user, "Bea") == Done("Made", user)
     [(key, _)] = await meta.find(store, "password-shown:")
     message = key.partition(":")[2]
     password = (await shown())["formatted_body"].split("password <code>")[1].split("</code>")[0]
