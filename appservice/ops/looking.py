@@ -7,7 +7,7 @@ from dataclasses import replace
 from time import time
 
 from appservice import __version__
-from appservice.errors import NotFound, OpsroomError
+from appservice.errors import Invalid, NotFound, OpsroomError
 from appservice.homeserver.events import Event
 from appservice.ops import grammar, plan, render
 from appservice.ops.answer import Answer
@@ -17,7 +17,9 @@ from appservice.ops.hands import HISTORY, Hands, Progress, checked, reference
 from appservice.ops.uploads import Uploads
 from appservice.policy.triggers import Decision
 from appservice.resources import registry
+from appservice.resources.compose import compose
 from appservice.resources.printing import to_yaml
+from appservice.resources.source import decode
 from appservice.store import audit, inbox, objects, outbox, turns
 from appservice.store.changes import Key, parse
 from appservice.store.objects import Stored
@@ -128,15 +130,7 @@ class Looking:
         return Answer(text=text, file=(f"{stored.name}.yaml", stored.text))
 
     async def export(self, _event: Event, _given: argparse.Namespace, _progress: Progress) -> Answer:
-        found = await objects.every(self._h.store)
-        declared = [stored for stored in found if not stored.deleting and not stored.owner]
-        if not declared:
-            return Answer(text="Nothing is declared yet.")
-        text = "---\n".join(f"{stored.text.rstrip()}\n" for stored in declared)
-        count = f"{len(declared)} object{'s' if len(declared) > 1 else ''}"
-        return Answer(
-            text=f"{count}, as they were written. An upload declares them again.", file=("opsroom.yaml", text)
-        )
+        return exported(await objects.every(self._h.store))
 
     async def history(self, _event: Event, given: argparse.Namespace, _progress: Progress) -> Answer:
         kind, name = reference(given.object, given.name)
@@ -166,6 +160,21 @@ class Looking:
         except OpsroomError as error:
             return Answer(text=render.problems(error, source=source), ok=False)
         return Answer(text=plan.told(steps))
+
+
+def exported(found: Sequence[Stored]) -> Answer:
+    """All that is declared as one file; whether an upload may be as large."""
+    declared = [stored for stored in found if not stored.deleting and not stored.owner]
+    if not declared:
+        return Answer(text="Nothing is declared yet.")
+    text = "---\n".join(f"{stored.text.rstrip()}\n" for stored in declared)
+    try:
+        fits = not compose(decode(text.encode(), source="the export")).faults
+    except Invalid:
+        fits = False
+    again = "An upload declares them again." if fits else "That is more than one upload takes: split it into several."
+    count = f"{len(declared):,} object{'s' if len(declared) > 1 else ''}"
+    return Answer(text=f"{count}, as they were written. {again}", file=("opsroom.yaml", text))
 
 
 def _shown(found: Sequence[Stored], output: str, pairs: Sequence[tuple[Stored, Status]]) -> Answer:

@@ -5,6 +5,7 @@ and a declaration does not need (anchors, aliases, merge keys, tags, keys that a
 """
 
 import re
+from bisect import bisect_left
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -15,7 +16,7 @@ from appservice.resources.source import DROPPED, Fault, FieldPath, Mark, Source,
 from appservice.resources.syntax import explain
 
 MAX_DEPTH: Final = 32
-MAX_DOCUMENTS: Final = 200
+MAX_DOCUMENTS: Final = 2_000
 MAX_NODES: Final = 50_000
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
@@ -116,7 +117,7 @@ class _Composer:
     def _begin(self, event: Any) -> None:
         self._starts.append(event.start_mark.line + 1 if self._starts else 1)
         if len(self._starts) > MAX_DOCUMENTS:
-            self._stop(f"The file has more than {MAX_DOCUMENTS} documents.", "Split it into several files.")
+            self._stop(f"The file has more than {MAX_DOCUMENTS:,} documents.", "Split it into several files.")
         self._tree = Tree(first_line=event.start_mark.line + 1)
 
     def _finish(self, event: Any) -> None:
@@ -128,7 +129,8 @@ class _Composer:
             return
         ends = [*(start - 1 for start in self._starts[1:]), len(self._source.lines)]
         for tree in self.trees:
-            start, end = next(span for span in zip(self._starts, ends, strict=True) if tree.first_line <= span[1])
+            span = bisect_left(ends, tree.first_line)
+            start, end = self._starts[span], ends[span]
             tree.text = _without_marker(self._source.lines[start - 1 : end]) + "\n" * (end < ends[-1])
 
     def _scalar(self, event: Any) -> Any:
@@ -167,7 +169,7 @@ class _Composer:
         """Note where a node begins and refuse what it may not carry. Gives its path."""
         self.nodes += 1
         if self.nodes > MAX_NODES:
-            self._stop(f"The file has more than {MAX_NODES} values.", "Split it into several files.")
+            self._stop(f"The file has more than {MAX_NODES:,} values.", "Split it into several files.")
         path = self._stack[-1].next_path() if self._stack else ()
         if not self._at_key():
             self._tree.values[path] = self._mark(event)

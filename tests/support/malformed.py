@@ -124,7 +124,7 @@ CLASSES: Final[dict[str, Make]] = {
     "not UTF-8": _not_utf8,
     "UTF-16": lambda r: _doc(r).encode(r.choice(("utf-16", "utf-16-le", "utf-16-be"))),
     "control character": _control,
-    "too many documents": lambda r: "---\na: b\n" * r.randrange(201, 300),
+    "too many documents": lambda r: "---\na: b\n" * r.randrange(2001, 2100),
     "too many values": lambda r: _doc(r, f"  skills: [{'a, ' * r.randrange(50_001, 52_000)}]\n"),
     "too large": lambda r: b"#" * (2**20 + r.randrange(1, 1000)),
     "noise": lambda r: r.randbytes(r.randrange(8, 200)),
