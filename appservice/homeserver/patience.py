@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import structlog
 
+from appservice.errors import Unavailable
 from appservice.homeserver.client import ERRORS, is_gone
 
 FIRST_S = 0.5
@@ -25,7 +26,7 @@ async def outlast(work: Callable[[], Awaitable[T]], doing: str) -> T:
     while True:
         try:
             return await work()
-        except ERRORS as error:
+        except (Unavailable, *ERRORS) as error:
             if is_gone(error) or monotonic() - begun > GIVE_UP_S:
                 raise
             log.warning("homeserver away", doing=doing, error=type(error).__name__)

@@ -56,11 +56,10 @@ class JournalDoor:
     async def handle(self, event: Event) -> Effect | None:
         if event.state_key is None:
             return Effect(after=self._journal.look_again)
-        notice = await self._taken(event, event.state_key)
+        if (notice := await self._taken(event, event.state_key)) is not None:
+            await self._tell(notice)  # first: whatever ends this, it is taken back in the end
         await self._journal.mend(event.room_id, event.state_key, event.content)
-        if notice is None:
-            return None
-        return Effect(write=lambda db: self._sender.keep(db, notice), after=lambda: self._soon(notice))
+        return None
 
     async def tell(self, keys: Sequence[str]) -> None:
         """That the journal has objects which the store has never heard of: most likely the database was lost."""
@@ -72,9 +71,7 @@ class JournalDoor:
             " `opsroom restore --from-room`. To let one go, write `{}` over its state event."
         )
         cause = f"unknown-{sha256(' '.join(keys).encode()).hexdigest()[:16]}"
-        item = self._outgoing(cause, text)
-        await self._store.write(lambda db: self._sender.keep(db, item))
-        self._soon(item)
+        await self._tell(self._outgoing(cause, text))
 
     async def _taken(self, event: Event, state_key: str) -> Outgoing | None:
         """Do what the event asks for; a notice for the ops room when it is refused."""
@@ -128,7 +125,9 @@ class JournalDoor:
             cause=cause,
         )
 
-    def _soon(self, notice: Outgoing) -> None:
+    async def _tell(self, notice: Outgoing) -> None:
+        """Once, however often it is asked for."""
+        await self._store.write(lambda db: self._sender.keep(db, notice))
         self._sender.soon(notice)
 
 

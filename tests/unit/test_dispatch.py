@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from mautrix.errors import MatrixConnectionError
 
+from appservice.errors import Unavailable
 from appservice.homeserver import patience
 from appservice.homeserver.dispatch import Dispatcher, Effect
 from appservice.homeserver.events import Event
@@ -76,7 +77,7 @@ async def test_an_event_that_is_committed_while_the_start_ends_is_neither_lost_n
 
 async def test_an_event_outlasts_a_homeserver_that_is_away(store: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(patience, "FIRST_S", 0.001)
-    handled = Handled(*(MatrixConnectionError("away") for _ in range(10)))
+    handled = Handled(*[MatrixConnectionError("away"), Unavailable("away")] * 5)
     one = dispatcher(store, handled)
     await one.resume()
 
