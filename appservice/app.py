@@ -207,6 +207,7 @@ async def _compose(settings: Settings, store: Database, stack: AsyncExitStack) -
         gateway=gateway,
         objects=stored,
         providers=available,
+        journal=lambda: journal_door.health(),
     )
     desk = Desk(store, changes, engine.refresh, names)
     hands = Hands(
@@ -263,7 +264,7 @@ async def _compose(settings: Settings, store: Database, stack: AsyncExitStack) -
         limit=settings.journal_keys,
     )
     journal_door = JournalDoor(
-        store=store, homeserver=homeserver, operators=operators, sender=sender, desk=desk, journal=journal
+        store=store, homeserver=homeserver, operators=operators, sender=sender, desk=desk, writer=journal
     )
     plane = Plane(
         settings=settings,

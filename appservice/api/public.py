@@ -13,6 +13,7 @@ _HELP = {
     "opsroom_inbox_open": "events acknowledged and not handled yet",
     "opsroom_outbox_pending": "events to send",
     "opsroom_outbox_dead": "events that could not be sent",
+    "opsroom_journal_waiting": "accepted changes that are not in the journal room yet",
     "opsroom_turns_open": "questions to agents that have no answer yet",
     "opsroom_turns_done": "questions answered",
     "opsroom_turns_failed": "questions that ended in an error",

@@ -28,6 +28,7 @@ class Checks:
     gateway: Gateway
     objects: Objects
     providers: Sequence[Provider]
+    journal: Callable[[], Awaitable[Health]]
 
     async def run(self) -> list[Health]:
         """All checks side by side, in a fixed order."""
@@ -39,6 +40,7 @@ class Checks:
             "gateway": self.gateway.healthy,
             "model": self._models,
             "disk": self._disk,
+            "journal": self.journal,
         }
         found = await asyncio.gather(*(_guarded(part, check) for part, check in todo.items()))
         return [replace(health, part=part) for health, part in zip(found, todo, strict=True)]

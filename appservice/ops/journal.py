@@ -5,6 +5,7 @@ from hashlib import sha256
 from time import time
 
 from appservice.errors import Invalid, OpsroomError
+from appservice.health import Health
 from appservice.homeserver import content
 from appservice.homeserver.client import Homeserver
 from appservice.homeserver.dispatch import Effect
@@ -19,7 +20,7 @@ from appservice.reconcile.desk import Desk
 from appservice.reconcile.journal import Journal
 from appservice.reconcile.journal_events import Media
 from appservice.resources.source import MAX_BYTES
-from appservice.store import inbox, objects
+from appservice.store import inbox, journal, objects
 from appservice.store.changes import Key
 from appservice.store.database import Connection, Database
 from appservice.store.declaring import Accepted, Author
@@ -38,14 +39,14 @@ class JournalDoor:
         operators: Operators,
         sender: Sender,
         desk: Desk,
-        journal: Journal,
+        writer: Journal,
     ) -> None:
         self._store = store
         self._homeserver = homeserver
         self._operators = operators
         self._sender = sender
         self._desk = desk
-        self._journal = journal
+        self._journal = writer
 
     def takes(self, event: Event, room: Room | None) -> bool:
         """Whether this is about the journal: a state event like ours there, or one that takes such away."""
@@ -60,6 +61,18 @@ class JournalDoor:
             await self._tell(notice)  # first: whatever ends this, it is taken back in the end
         await self._journal.mend(event.room_id, event.state_key, event.content)
         return None
+
+    async def health(self) -> Health:
+        """Whether what is accepted comes into the journal, and what to do when it does not."""
+        count, since = await journal.backlog(self._store)
+        trouble = self._journal.trouble
+        if trouble is None:
+            detail = f"{_changes(count)} on the way" if count else "has all changes"
+            return Health(part="journal", level="ok", detail=detail)
+        wait = f"{_changes(count)} since {render.when(since, time())} wait{'s' * (count == 1)}"
+        stuck = wait if count else "what others write there is not put right"
+        detail = f"{stuck}, because {trouble.what.rstrip('.')}."
+        return Health(part="journal", level="fail" if count else "warn", detail=detail, fix=trouble.fix)
 
     async def tell(self, keys: Sequence[str]) -> None:
         """That the journal has objects which the store has never heard of: most likely the database was lost."""
@@ -129,6 +142,10 @@ class JournalDoor:
         """Once, however often it is asked for."""
         await self._store.write(lambda db: self._sender.keep(db, notice))
         self._sender.soon(notice)
+
+
+def _changes(count: int) -> str:
+    return f"{count} change{'s' * (count != 1)}"
 
 
 def _shown(state_key: str) -> str:

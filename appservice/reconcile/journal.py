@@ -20,8 +20,8 @@ from typing import Any
 
 import structlog
 
-from appservice.errors import OpsroomError
-from appservice.homeserver.client import ERRORS, Homeserver, quote
+from appservice.errors import OpsroomError, Problem
+from appservice.homeserver.client import ERRORS, Homeserver, quote, readable
 from appservice.homeserver.events import JOURNAL, map_of, text_of
 from appservice.homeserver.transactions import wanted
 from appservice.reconcile import journal_events
@@ -85,6 +85,7 @@ class Journal:
         self._looked = False  # whether what follows is known
         self._numbers: dict[int, str] = {}
         self._places: dict[str, Place] = {}
+        self.trouble: Problem | None = None  # why the last try failed
         changes.hook(lambda _: self._news.set())
 
     # -- doors --------------------------------------------------------------------------------------------------
@@ -98,12 +99,14 @@ class Journal:
             try:
                 if now != seen or not self._looked:
                     await self.publish()
-                    seen, pause = now, 0.0
+                    seen, pause, self.trouble = now, 0.0, None
             except (OpsroomError, *ERRORS) as error:
                 pause = self._later(pause)
+                self.trouble = readable(error, "publish what is accepted").problems[0]
                 log.warning("journal delayed", error=str(error) or type(error).__name__)
-            except Exception:
+            except Exception as error:
                 pause = self._later(pause)
+                self.trouble = Problem(what=f"it broke ({type(error).__name__})", fix="The log says where.")
                 log.exception("journal broke")
             if pause:
                 await asyncio.sleep(pause)

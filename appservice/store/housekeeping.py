@@ -1,6 +1,6 @@
 """Numbers for `/metrics`, and the sweep of what nobody can ask for any more."""
 
-from appservice.store import audit, consumers, inbox, outbox, versions
+from appservice.store import audit, consumers, inbox, journal, outbox, versions
 from appservice.store.database import Connection, Reader
 
 DAY_S = 86_400.0
@@ -28,7 +28,8 @@ async def numbers(store: Reader) -> dict[str, float]:
     for name, sql in _COUNTS.items():
         [row] = await store.read(sql)
         found[name] = float(row[0])
-    return found
+    waiting, _ = await journal.backlog(store)
+    return {**found, "opsroom_journal_waiting": float(waiting)}
 
 
 async def sweep(db: Connection, *, now: float) -> None:

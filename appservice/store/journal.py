@@ -46,6 +46,15 @@ async def waiting(store: Reader, *, limit: int = -1) -> list[Change]:
     return [_change(row) for row in rows]
 
 
+async def backlog(store: Reader) -> tuple[int, float]:
+    """How many changes are not published yet, and when the first of them was accepted."""
+    [row] = await store.read(
+        "SELECT count(*) AS count, min(at) AS since FROM revisions WHERE revision > ? AND owner = ''",
+        (await position(store),),
+    )
+    return int(row["count"]), float(row["since"] or 0)
+
+
 async def latest(store: Reader) -> list[Change]:
     """The newest change of each object."""
     rows = await store.read(

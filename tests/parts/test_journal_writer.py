@@ -1,6 +1,8 @@
 """The journal's writer and the way back from it, on a real homeserver: crashes, strange states, several rooms."""
 
+import asyncio
 import itertools
+import re
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -8,9 +10,11 @@ from urllib.parse import quote
 
 import pytest
 
-from appservice.errors import Conflict, NotFound
+from appservice.errors import Conflict, Denied, NotFound
+from appservice.health import Health
+from appservice.homeserver import events
 from appservice.reconcile import journal_events
-from appservice.store import declaring, journal, objects, rooms
+from appservice.store import declaring, housekeeping, journal, objects, rooms
 from appservice.store.changes import Key
 from appservice.store.database import Database
 from appservice.store.declaring import Author
@@ -46,6 +50,14 @@ async def write(bed: Journalled, key: str, content: dict[str, object]) -> str:
     """As the operator does; the event's id."""
     path = f"/rooms/{quote(await bed.room())}/state/{TYPE}/{quote(key, safe='')}"
     return str((await bed.operator.call("PUT", path, content))["event_id"])
+
+
+async def powerless(bed: Journalled) -> str:
+    """A journal room in which the bot has lost its power; its id."""
+    room = await bed.operator.create_room(invite=[BOT], room_version="10")
+    await bed.homeserver.join(room, user=BOT)
+    await bed.homeserver.put_alias(f"#{bed.prefix}journal:{SERVER_NAME}", room)
+    return room
 
 
 async def times(bed: Journalled, key: str) -> int:
@@ -238,3 +250,55 @@ async def test_what_somebody_wrote_meanwhile_is_not_taken_back_before_its_turn(b
 
     await writer.mend(await bed.room(), "worker/alice", {"document": "second"})
     assert (await bed.state())["worker/alice"] == ours
+
+
+async def test_a_journal_that_is_stuck_says_so_until_the_changes_are_out(bed: Journalled) -> None:
+    store = await bed.store()
+    room = await powerless(bed)
+    await declare(store, worker_yaml("alice"))
+    await declare(store, worker_yaml("bob"))
+    writer = bed.writer(store)
+    door = await bed.door(store, writer)
+
+    async def until(level: str) -> Health:
+        async with asyncio.timeout(60):
+            while (health := await door.health()).level != level:
+                await asyncio.sleep(0.05)
+        return health
+
+    assert (await door.health()).detail == "2 changes on the way"
+    running = asyncio.create_task(writer.run())
+    try:
+        stuck = await until("fail")
+        assert re.match(r"2 changes since 01 Jan 00:00 UTC \(.*\) wait, because @opsroom:.* has power 0", stuck.detail)
+        assert f"/op {BOT} 100" in stuck.fix
+        assert (await housekeeping.numbers(store))["opsroom_journal_waiting"] == 2
+
+        levels = {"users": {bed.operator.user_id: 100, BOT: 100}}
+        await bed.operator.call("PUT", f"/rooms/{quote(room)}/state/m.room.power_levels", levels)
+        assert (await until("ok")).detail == "has all changes"
+        assert (await housekeeping.numbers(store))["opsroom_journal_waiting"] == 0
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+    assert set(await bed.state()) == {"worker/alice", "worker/bob"}
+
+
+async def test_whoever_wrote_something_that_is_not_taken_is_told_even_when_it_cannot_be_taken_back_yet(
+    bed: Journalled,
+) -> None:
+    store = await bed.store()
+    room = await powerless(bed)
+    door = await bed.door(store, bed.writer(store))
+    written = await write(bed, "worker/alice", {"document": 7})
+    event = await bed.operator.event(room, lambda event: event["event_id"] == written)
+    read = events.parse(event | {"room_id": room})
+    assert read is not None
+
+    for _ in range(2):
+        with pytest.raises(Denied, match="has power 0"):
+            await door.handle(read)
+
+    ops_room = door._operators.ops_room
+    await bed.operator.event(ops_room, lambda event: "is no text" in event["content"].get("body", ""))
+    assert len(await store.read("SELECT 1 FROM outbox")) == 1

@@ -12,7 +12,11 @@ import yaml
 from appservice.config import HomeserverSettings, Settings
 from appservice.homeserver import registration
 from appservice.homeserver.client import Homeserver
+from appservice.homeserver.members import Members, Operators
+from appservice.homeserver.sender import Sender
+from appservice.ops.journal import JournalDoor
 from appservice.policy.roster import Names
+from appservice.reconcile.desk import Desk
 from appservice.reconcile.identity import Identities
 from appservice.reconcile.journal import Journal
 from appservice.reconcile.rebuilding import Rebuilt, rebuild
@@ -23,6 +27,7 @@ from appservice.store import declaring, inbox, journal
 from appservice.store.changes import Changes, Key
 from appservice.store.database import Database
 from appservice.store.declaring import Author
+from appservice.store.outbox import Outgoing
 from tests.support.children import free_port
 from tests.support.synapse import SERVER_NAME, Person, Synapse, running_synapse
 
@@ -74,6 +79,23 @@ class Journalled:
         )
         found.caught_up()
         return found
+
+    async def door(self, store: Database, writer: Journal) -> JournalDoor:
+        """The door beside it. Its ops room is one that the operator made."""
+        members = Members(self.homeserver)
+        operators = Operators(self.homeserver, members)
+        operators.ops_room = await self.operator.create_room(invite=[BOT], room_version="10")
+        await self.homeserver.join(operators.ops_room, user=BOT)
+
+        async def on_dead(item: Outgoing, reason: str) -> None:
+            raise AssertionError(item, reason)
+
+        sender = Sender(store, self.homeserver, on_dead=on_dead)
+        self.exits.push_async_callback(sender.close)
+        desk = Desk(store, Changes(), lambda _: None, NAMES)
+        return JournalDoor(
+            store=store, homeserver=self.homeserver, operators=operators, sender=sender, desk=desk, writer=writer
+        )
 
     async def publish(self, store: Database, *, limit: int = 1000) -> Journal:
         """A writer that has published everything."""
