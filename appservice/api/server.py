@@ -13,7 +13,7 @@ from appservice.api.bodies import LIMIT
 from appservice.api.identity import Identify
 from appservice.api.routing import Call, Route
 from appservice.api.table import BASE, Table
-from appservice.api.world import RULE, World, entry, target
+from appservice.api.world import World, entry, target
 from appservice.errors import Denied, NotFound
 from appservice.resources.names import NAME
 from appservice.store import audit
@@ -79,7 +79,7 @@ def _served(route: Route, world: World, identify: Identify) -> Callable[[web.Req
 
 async def _denied(world: World, call: Call) -> None:
     if call.route.changes:
-        line = entry(call, call.route.id, target(call), "deny", f"not an {RULE}")
+        line = entry(call, call.route.id, target(call), "deny", audit.NO_OPERATOR)
         await world.store.write(lambda db: audit.record(db, line))
     raise _NOT_AN_OPERATOR
 

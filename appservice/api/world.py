@@ -4,7 +4,7 @@ import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from time import time
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 from aiohttp import web
 
@@ -20,8 +20,6 @@ from appservice.store.audit import Entry
 from appservice.store.changes import Changes, Key, parse
 from appservice.store.database import Database, Reader
 from appservice.store.objects import Stored
-
-RULE: Final = "operator"  # what allows every change that is allowed
 
 
 class Told(Protocol):

@@ -15,7 +15,7 @@ from appservice.api.following import follow_command
 from appservice.api.merging import merged
 from appservice.api.problems import Malformed
 from appservice.api.routing import Call
-from appservice.api.world import RULE, World, answered, entry, key_of, nothing, shown
+from appservice.api.world import World, answered, key_of, nothing, shown
 from appservice.errors import Conflict, Invalid
 from appservice.reconcile import plan as planning
 from appservice.reconcile.desk import Also, First
@@ -24,7 +24,7 @@ from appservice.resources import setting
 from appservice.resources.document import Document
 from appservice.resources.kind import Kind
 from appservice.resources.printing import to_yaml
-from appservice.store import audit, declaring, objects, versions
+from appservice.store import declaring, objects, versions
 from appservice.store.changes import Key, parse
 from appservice.store.database import Connection
 from appservice.store.declaring import Accepted, Author
@@ -110,7 +110,6 @@ class Writing:
         views, _ = await self._done(
             call,
             lambda also: self._w.desk.delete(stored, _author(call), keep_files=files == "keep", also=also, first=first),
-            "delete",
         )
         steps = [Step(key=one.key, action="delete") for one in (stored, *parts)]
         return answered(views[0] | _plan(call, steps), status=202)
@@ -120,7 +119,7 @@ class Writing:
         agents = [stored] if stored.kind == "Worker" else await objects.owned_by(self._w.store, str(stored.key))
         if not agents:
             raise Conflict(f"`{stored.key}` has no sandbox.", fix="Only agents, and what is made of them, have one.")
-        await self._done(call, lambda also: self._w.desk.restart(agents, call.cause, also=also), "restart")
+        await self._done(call, lambda also: self._w.desk.restart(agents, _author(call), also=also))
         found = await self._w.store.look(lambda db: shown(db, stored.key))
         steps = [Step(key=one.key, action="change", note="its sandbox is made anew") for one in agents]
         return answered(found | _plan(call, steps), status=202)
@@ -131,7 +130,7 @@ class Writing:
         prune = call.query["prune"]
         steps = await self._steps(documents, prune=prune)
         views, done = await self._done(
-            call, lambda also: self._w.desk.declare(documents, _author(call), prune=prune, also=also), "apply"
+            call, lambda also: self._w.desk.declare(documents, _author(call), prune=prune, also=also)
         )
         results = [
             {"kind": key.kind, "name": key.name, "action": action, "object": view}
@@ -225,16 +224,15 @@ class Writing:
         views, done = await self._done(
             call,
             lambda also: self._w.desk.declare([document], _author(call), also=also, first=first),
-            "apply",
             about=about,
         )
         [(_, action)] = done.documents
         return answered(views[-1] | _plan(call, steps), status=made if action == "created" else 200)
 
     async def _done(
-        self, call: Call, work: Callable[[Also], Awaitable[Accepted]], action: str, *, about: Key | None = None
+        self, call: Call, work: Callable[[Also], Awaitable[Accepted]], *, about: Key | None = None
     ) -> tuple[list[dict[str, Any]], Accepted]:
-        """Do it, with its lines in the audit; a dry run does all of it and takes it back."""
+        """Do it; a dry run does all of it and takes it back."""
         views: list[dict[str, Any]] = []
 
         async def also(db: Connection, done: Accepted) -> None:
@@ -242,9 +240,6 @@ class Writing:
             views[:] = [await shown(db, key) for key in keys]
             if call.query.get("dryRun"):
                 raise _Undone(done, views)
-            for key, became in done.documents:
-                if became != "unchanged":
-                    await audit.record(db, entry(call, action, str(key), "allow", RULE))
 
         try:
             return views, await work(also)

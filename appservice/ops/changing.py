@@ -247,7 +247,7 @@ class Changing:
             agents = [stored] if stored.kind == "Worker" else await objects.owned_by(self._h.store, str(stored.key))
             if not agents:
                 raise Invalid(f"`{stored.key}` has no sandbox.", fix="`!get workers` lists what has.")
-            return _outcome(await self._h.desk.restart(agents, event.id, also=_settled_by(event)))
+            return _outcome(await self._h.desk.restart(agents, _author(event), also=_settled_by(event)))
 
         return await self._settle(await self._once(event, work), progress)
 
@@ -266,7 +266,7 @@ class Changing:
 
     async def _set_paused(self, event: Event, given: argparse.Namespace, *, paused: bool) -> Outcome:
         stored = await self._h.own(given.object)
-        return _outcome(await self._h.desk.set_paused(stored, paused=paused, also=_settled_by(event)))
+        return _outcome(await self._h.desk.set_paused(stored, _author(event), paused=paused, also=_settled_by(event)))
 
     async def stop(self, event: Event, given: argparse.Namespace, _progress: Progress) -> Answer:
         stored = await self._h.find(given.object)

@@ -5,7 +5,6 @@ needs `--yes`, and the YAML comes with the command.
 """
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from time import time
 
 from appservice.errors import OpsroomError
@@ -14,16 +13,12 @@ from appservice.homeserver.events import Event
 from appservice.ops import grammar, render
 from appservice.ops.answer import Answer
 from appservice.ops.changing import Changing
-from appservice.ops.grammar import Asks, Request
-from appservice.ops.hands import Hands, checked, reference
+from appservice.ops.grammar import Asks
+from appservice.ops.hands import Hands
 from appservice.ops.looking import Looking
 from appservice.ops.uploads import Uploads
 from appservice.ops.verbs import Verbs
 from appservice.policy.triggers import Decision
-from appservice.store import audit
-from appservice.store.audit import Entry
-from appservice.store.changes import Key
-from appservice.store.database import Connection
 from appservice.store.objects import Stored
 
 
@@ -51,8 +46,6 @@ class Door:
         event = Event(id=cause, room_id="", type="m.room.message", sender=user, content={}, ts=int(time() * 1000))
         try:
             request = grammar.request(words)
-            if request.changes:
-                await self._record(request, event, given, source)
             return await Verbs(self._h, Given(given, source)).obey(request, event, progress)
         except OpsroomError as error:
             return Answer(text=render.problems(error), ok=False)
@@ -69,41 +62,8 @@ class Door:
         found = await self._changing().own_files(stored)
         return len(found), sum(item.size for item in found)
 
-    async def _record(self, request: Request, event: Event, given: str, source: str) -> None:
-        """That it was allowed, before it is done; what it did is in the history of each object."""
-        entries = [
-            Entry(
-                at=time(),
-                actor=event.sender,
-                action=request.command.name,
-                target=target,
-                room_id="",
-                verdict="allow",
-                rule="operator",
-                cause=event.id,
-            )
-            for target in _targets(request, given, source)
-        ]
-
-        async def unit(db: Connection) -> None:
-            for entry in entries:
-                await audit.record(db, entry)
-
-        await self._h.store.write(unit)
-
     def _looking(self) -> Looking:
         return Looking(self._h, Given("", ""))
 
     def _changing(self) -> Changing:
         return Changing(self._h, Given("", ""))
-
-
-def _targets(request: Request, given: str, source: str) -> list[str]:
-    """What a command is about to change; nothing where its input is wrong, which the command itself says."""
-    arguments = request.arguments
-    if "object" not in arguments:
-        with suppress(OpsroomError):
-            return [str(Key(document.kind, document.name)) for document in checked(given.encode(), source)]
-        return []
-    kind, name = reference(arguments.object, getattr(arguments, "name", ""))
-    return [str(Key(kind or "Worker", name))]

@@ -6,6 +6,7 @@ again: what had been done is only waited for and reported.
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from time import time
 from typing import Any
@@ -25,9 +26,9 @@ from appservice.ops import grammar, render
 from appservice.ops.agreements import Agreements
 from appservice.ops.answer import FAILED, OK, Answer, Thread
 from appservice.ops.order import Order
-from appservice.ops.verbs import Verbs
-from appservice.store import commands, rooms
-from appservice.store.database import Database
+from appservice.ops.verbs import Verbs, line
+from appservice.store import audit, commands, rooms
+from appservice.store.database import Connection, Database
 from appservice.store.outbox import Outgoing
 from appservice.store.rooms import Room
 
@@ -216,7 +217,17 @@ class OpsRoom:
                     cause=event.id,
                 )
             )
-        await self._store.write(lambda db: commands.done(db, event.id))
+
+        request = None
+        with suppress(OpsroomError):  # people talk, too
+            request = grammar.parse(self._text(event))
+
+        async def unit(db: Connection) -> None:
+            await commands.done(db, event.id)
+            if request is not None and request.changes:
+                await audit.record(db, line(request, event, "deny", audit.NO_OPERATOR))
+
+        await self._store.write(unit)
         log.info("command refused")
 
     async def _invited(self, event: Event) -> Effect | None:

@@ -9,7 +9,8 @@ from appservice.policy.roster import Names
 from appservice.reconcile import plan as planning
 from appservice.reconcile.plan import Step
 from appservice.resources.document import Document
-from appservice.store import declaring, objects
+from appservice.store import audit, declaring, objects
+from appservice.store.audit import Entry
 from appservice.store.changes import Changes, Key
 from appservice.store.database import Connection, Database, Reader
 from appservice.store.declaring import Accepted, Author
@@ -23,6 +24,23 @@ async def _nothing(_db: Connection, _done: Accepted) -> None: ...
 
 
 async def _anyhow(_db: Connection) -> None: ...
+
+
+async def _noted(db: Connection, done: Accepted, author: Author, verb: str) -> None:
+    """A line in the audit for whatever changed, and for each agent that goes with it."""
+    for key, became in (*done.documents, *(part for part in done.parts if part[1] == "deleted")):
+        if became != "unchanged":
+            entry = Entry(
+                at=author.now,
+                actor=author.user,
+                action="delete" if became == "deleted" else verb,
+                target=str(key),
+                room_id="",
+                verdict="allow",
+                rule=audit.OPERATOR,
+                cause=author.cause,
+            )
+            await audit.record(db, entry)
 
 
 async def _known(db: Reader) -> dict[Key, Stored]:
@@ -39,8 +57,8 @@ def _same(steps: Sequence[Step], known: Mapping[Key, Stored], expected: str) -> 
 
 class Desk:
     """`wake` has a key looked at now, `names` tells people from the bot and agents. What a caller does `also` is
-    written in the same unit, what must hold `first` is looked at in it; `expected` is the digest of the plan that was
-    agreed to, '' for any."""
+    written in the same unit, as is the audit; what must hold `first` is looked at in it; `expected` is the digest of
+    the plan that was agreed to, '' for any."""
 
     def __init__(self, store: Database, changes: Changes, wake: Callable[[Key], None], names: Names) -> None:
         self._store = store
@@ -75,6 +93,7 @@ class Desk:
             done = await declaring.declare(
                 db, documents, author, is_ours=self._is_ours, server_name=self._names.server_name, prune=prune
             )
+            await _noted(db, done, author, "apply")
             await also(db, done)
             return done
 
@@ -99,24 +118,26 @@ class Desk:
             parts = await objects.owned_by(db, str(stored.key))
             await declaring.delete(db, stored, author, keep_files=keep_files)
             done = Accepted(documents=((stored.key, "deleted"),), parts=tuple((part.key, "deleted") for part in parts))
+            await _noted(db, done, author, "delete")
             await also(db, done)
             return done
 
         return await self._accepted(unit)
 
-    async def restart(self, agents: Sequence[Stored], mark: str, *, also: Also = _nothing) -> Accepted:
-        """`mark`: whatever asked for it; the same one again restarts nothing."""
+    async def restart(self, agents: Sequence[Stored], author: Author, *, also: Also = _nothing) -> Accepted:
+        """The same cause again restarts nothing."""
 
         async def unit(db: Connection) -> Accepted:
             for agent in agents:
-                await objects.mark_restart(db, agent.key, mark)
+                await objects.mark_restart(db, agent.key, author.cause)
             done = Accepted(documents=tuple((agent.key, "restarted") for agent in agents), parts=())
+            await _noted(db, done, author, "restart")
             await also(db, done)
             return done
 
         return await self._accepted(unit)
 
-    async def set_paused(self, stored: Stored, *, paused: bool, also: Also = _nothing) -> Accepted:
+    async def set_paused(self, stored: Stored, author: Author, *, paused: bool, also: Also = _nothing) -> Accepted:
         """Leave an object, and what it is made of, as it is; or go on."""
         action = "paused" if paused else "resumed"
 
@@ -127,6 +148,7 @@ class Desk:
                 documents=((stored.key, action if changed else "unchanged"),),
                 parts=tuple((part.key, action) for part in parts),
             )
+            await _noted(db, done, author, "pause" if paused else "resume")
             await also(db, done)
             return done
 

@@ -1,10 +1,13 @@
 """Decisions kept for whoever asks later who was allowed what."""
 
 from dataclasses import astuple, dataclass
+from typing import Final
 
 from appservice.store.database import Connection, Reader
 
 KEPT = 10_000
+OPERATOR: Final = "operator"  # the rule that allows every change of what is declared
+NO_OPERATOR: Final = f"not an {OPERATOR}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -91,9 +91,10 @@ async def test_people_who_are_no_operators_get_one_polite_line(stack: Stack) -> 
     first = await guest.say(stack.ops_room, "!delete worker/alice")
     answer = await guest.answer_to(first)
     second = await guest.say(stack.ops_room, "!delete worker/alice")
-    await stack.command("!version")  # by now the second one was handled too
+    audit = await stack.command("!audit")  # by now the second one was handled too
 
     assert "Only operators" in answer.text
+    assert "@guest → worker/alice (delete, rule: not an operator)" in audit.text
     assert guest.answers(second) == []
     assert not guest.reaction_keys(first) | guest.reaction_keys(second)
 

@@ -2,19 +2,21 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from appservice.errors import OpsroomError
 from appservice.homeserver.events import Event
 from appservice.ops.door import Given
 from appservice.ops.hands import Hands, checked
 from appservice.ops.order import Order
 from appservice.ops.verbs import Verbs
 from appservice.reconcile.desk import Desk
-from appservice.store import objects
+from appservice.store import audit, objects
 from appservice.store.changes import Changes, Key
 from appservice.store.database import Database
 from appservice.store.declaring import Author
@@ -40,10 +42,11 @@ class Ops:
         return (await self.verbs.run(text, event, lambda _text: None)).text
 
     async def apply(self, text: str, *, now: float = 0.0) -> None:
-        done = await self.desk.declare(checked(text.encode(), "test"), Author(user="@op:hs", cause="$", now=now))
+        author = Author(user="@op:hs", cause="$", now=now)
+        done = await self.desk.declare(checked(text.encode(), "test"), author)
         for key, _ in done.documents:
             if (stored := await objects.get(self.store, key)) is not None:
-                await self.desk.set_paused(stored, paused=True)
+                await self.desk.set_paused(stored, author, paused=True)
 
     async def spec(self, key: Key) -> dict[str, Any]:
         stored = await objects.get(self.store, key)
@@ -64,3 +67,23 @@ async def test_fields_that_are_set_through_other_doors_at_the_same_time_are_all_
     told = await asyncio.gather(*(ops.say(f"!set ada {field}={value}") for field, value in wanted.items()))
     assert all("changed" in text for text in told)
     assert wanted.items() <= (await ops.spec(ADA)).items()
+
+
+async def test_the_audit_has_what_was_changed_by_whom_and_nothing_that_was_refused(ops: Ops) -> None:
+    await ops.apply(worker_yaml("ada"))
+    for text in ("!set ada model=other", "!set ada modle=x", "!set ada model=other", "!resume nobody"):
+        with suppress(OpsroomError):
+            await ops.say(text)
+    team = "{apiVersion: hiclaw.io/v1beta1, kind: Team, metadata: {name: dev}, spec: {leader: {name: lena, model: m}}}"
+    await ops.apply(team)
+    await ops.apply(team.replace("lena", "lea"))
+    found = [(one.actor, one.action, one.target, one.verdict, one.cause) for one in await audit.newest(ops.store)]
+    assert found[::-1] == [
+        ("@op:hs", "apply", "worker/ada", "allow", "$"),
+        ("@op:hs", "pause", "worker/ada", "allow", "$"),
+        ("@op:hs", "apply", "worker/ada", "allow", "$!set ada model=other"),
+        ("@op:hs", "apply", "team/dev", "allow", "$"),
+        ("@op:hs", "pause", "team/dev", "allow", "$"),
+        ("@op:hs", "apply", "team/dev", "allow", "$"),
+        ("@op:hs", "delete", "worker/lena", "allow", "$"),
+    ]
