@@ -134,7 +134,7 @@ class Plane:
         if event.type == "m.room.member":
             return event.state_key == self.homeserver.bot
         if event.type == "m.reaction":
-            return room is not None and room.purpose == "direct" and room.owner == self.homeserver.bot
+            return self.ops.may_wait_for(event)
         return event.type == "m.room.message" and await self.ops.addressed(event, room)
 
     async def _drift(self, event: Event, room: rooms.Room | None) -> None:

@@ -97,6 +97,10 @@ class OpsRoom:
             return True
         return self._mentioned(event)
 
+    def may_wait_for(self, event: Event) -> bool:
+        """Whether a reaction, in whichever room, can be the answer to a question of a command that runs."""
+        return bool(self._tasks) and event.reaction[1] in (OK, FAILED)
+
     async def confirm(self, event: Event, question: str) -> None:
         """Have an operator agree to what a command is about to do. Raises Invalid unless one does so in time."""
         self._order.leave(event.id)

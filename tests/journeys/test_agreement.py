@@ -46,6 +46,18 @@ async def test_a_plan_is_not_carried_out_when_the_state_it_was_made_on_is_anothe
     assert "moved-on" in (await stack.command("!get workers")).text
 
 
+async def test_a_question_is_answered_in_whichever_room_it_was_asked(stack: Stack) -> None:
+    await stack.worker("doomed-from-afar", state="Stopped")
+    room = await stack.worker("bystander", state="Stopped")
+    bot = f"@opsroom:{stack.info['server_name']}"
+    event = await stack.op.say(room, "delete worker/doomed-from-afar", mention=bot)
+    question = await stack.op.answer_to(event, "React with ✅")
+    assert question.room == room
+
+    await stack.op.react(room, question.id, "✅")
+    assert "Deleted `worker/doomed-from-afar`" in (await stack.op.ended(event)).text
+
+
 async def test_somebody_elses_mark_counts_for_nothing(stack: Stack) -> None:
     await stack.worker("guarded-well")
     onlooker = await stack.somebody("onlooker")
