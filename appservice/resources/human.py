@@ -13,6 +13,12 @@ _EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
 _LEVELS = "Use 1 (everywhere, like an administrator), 2 (the teams and workers named here) or 3 (these workers only)."
 
 
+def _shown(value: str) -> str:
+    if not value.strip():
+        raise fault("The person has no name to show.", "Write for example `displayName: John Doe`.")
+    return value
+
+
 def _email(value: str) -> str:
     if value and not _EMAIL.fullmatch(value):
         raise fault(f"{shown(value)} is not an e-mail address.", "Write it as alice@example.org.")
@@ -38,7 +44,9 @@ def _workers(values: tuple[str, ...]) -> tuple[str, ...]:
 class HumanSpec(Spec):
     """One person. The lists count only for the levels that read them; others may keep them."""
 
-    display_name: ShortText
+    display_name: Annotated[
+        ShortText, AfterValidator(_shown), WithJsonSchema({"type": "string", "minLength": 1, "maxLength": 200})
+    ]
     email: Annotated[Text, Field(max_length=254), AfterValidator(_email)] = ""
     permission_level: Annotated[
         WholeNumber, AfterValidator(_level), WithJsonSchema({"type": "integer", "minimum": 1, "maximum": 3})

@@ -46,6 +46,8 @@ def test_every_level_may_keep_teams_and_workers(level: int) -> None:
         ("  displayName: J\n  permissionLevel: 4\n", "line 7, spec.permissionLevel", "is not a permission level"),
         ('  displayName: J\n  permissionLevel: "2"\n', "line 7, spec.permissionLevel", "Remove the quotes: 2."),
         ("  displayName: J\n  permissionLevel: true\n", "line 7, spec.permissionLevel", "must be a whole number"),
+        ('  displayName: ""\n  permissionLevel: 1\n', "line 6, spec.displayName", "Write for example `displayName: J"),
+        ('  displayName: " "\n  permissionLevel: 1\n', "line 6, spec.displayName", "has no name to show"),
         (f"{BOTH}  email: john\n", "line 8, spec.email", "Write it as alice@example.org."),
         (f"{BOTH}  email: john doe@x.org\n", "line 8, spec.email", "is not an e-mail address"),
         (f"{BOTH}  accessibleTeams: [a, a]\n", "line 8, spec.accessibleTeams", "The team a is listed twice."),

@@ -21,12 +21,12 @@ def test_only_the_model_is_required() -> None:
     found = spec()
 
     assert (found.model, found.runtime, found.state) == ("m", "native", "Running")
-    assert found.config == ManagerConfig(heartbeatInterval="15m", workerIdleTimeout="720m", notifyChannel="admin-dm")
+    assert found.config == ManagerConfig()
 
 
 def test_shared_fields_are_written_as_for_a_worker() -> None:
     for name, field in ManagerSpec.model_fields.items():
-        if name != "config":
+        if name not in ("config", "runtime"):
             worker = WorkerSpec.model_fields[name]
             assert (field.annotation, field.metadata) == (worker.annotation, worker.metadata)
 
@@ -37,6 +37,7 @@ def test_shared_fields_are_written_as_for_a_worker() -> None:
         ("  soul: x\n", "line 5, spec.model", "Add `model:` with a value."),
         ("  modle: m\n", "line 6, spec.modle", "Did you mean `model`?"),
         (f"{MODEL}  runtime: copow\n", "line 7, spec.runtime", "Did you mean `copaw`?"),
+        (f"{MODEL}  runtime: hermes\n", "line 7, spec.runtime", "Use one of native, openclaw, copaw."),
         (f"{MODEL}  identity: x\n", "line 7, spec.identity", "is not a field of `spec`"),
         (f"{MODEL}  expose: []\n", "line 7, spec.expose", "is not a field of `spec`"),
         (f"{MODEL}  channelPolicy: {{}}\n", "line 7, spec.channelPolicy", "is not a field of `spec`"),
@@ -44,6 +45,7 @@ def test_shared_fields_are_written_as_for_a_worker() -> None:
         (f"{MODEL}  state: off\n", "line 7, spec.state", "Use one of Running, Sleeping, Stopped."),
         (f"{MODEL}  config: {{heartbeatInterval: often}}\n", "line 7, spec.config.heartbeatInterval", "1h30m."),
         (f"{MODEL}  config: {{heartbeat: 1h}}\n", "line 7, spec.config.heartbeat", "`heartbeatInterval`?"),
+        (f"{MODEL}  config: {{notifyChannel: bla bla}}\n", "line 7, spec.config.notifyChannel", "Write `admin-dm`"),
     ],
 )
 def test_a_mistake_is_named_with_its_line_and_the_way_to_mend_it(lines: str, where: str, said: str) -> None:
@@ -61,7 +63,7 @@ def test_the_agent_of_the_default_manager_is_called_manager(name: str, called: s
 
 
 def test_the_agent_is_what_a_worker_with_the_same_fields_is() -> None:
-    lines = "  soul: be brief\n  mcpServers: [github]\n  state: Sleeping\n  config: {notifyChannel: ops}\n"
+    lines = "  soul: be brief\n  mcpServers: [github]\n  state: Sleeping\n  config: {notifyChannel: admin-dm}\n"
 
     _, found = agent("default", spec(MODEL + lines))
 
@@ -71,7 +73,11 @@ def test_the_agent_is_what_a_worker_with_the_same_fields_is() -> None:
 @pytest.mark.parametrize(
     ("lines", "fields"),
     [
-        ("  soul: x\n  config: {heartbeatInterval: 15m}\n", ()),
+        ("  soul: x\n", ()),
+        ("  config: {}\n", ()),
+        ("  config: {heartbeatInterval: 15m}\n", ("config",)),
+        ("  config: {workerIdleTimeout: 720m}\n", ("config",)),
+        ("  config: {notifyChannel: admin-dm}\n", ("config",)),
         ("  config: {heartbeatInterval: 1h}\n", ("config",)),
         ("  package: a.zip\n  runtime: openclaw\n", ("runtime", "package")),
     ],
