@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import count
 from time import time
 from typing import Any
 
@@ -21,6 +22,7 @@ from appservice.homeserver.dispatch import Dispatcher, Effect
 from appservice.homeserver.events import Event
 from appservice.homeserver.gaps import Gaps
 from appservice.homeserver.members import Members, Operators
+from appservice.homeserver.patience import outlast
 from appservice.homeserver.sender import Sender
 from appservice.ops import welcome
 from appservice.ops.checks import Checks
@@ -91,6 +93,7 @@ class Plane:
         """From connected parts to taking work: rooms, what an earlier run left, what was missed meanwhile."""
         await _patiently(partial(welcome.ensure_bot, self.homeserver), "homeserver")
         self.space, self.operators.ops_room = await welcome.ensure_rooms(self.store, self.homeserver, self.settings)
+        await _patiently(self.operators.now, "homeserver")  # from now on they are known, whoever is away
         self.not_ready = ""
         left = {
             "commands": await self.ops.resume(),
@@ -190,7 +193,7 @@ class Plane:
             log.error("task broke", task=task.get_name(), exc_info=error)
 
     async def _first_gap(self) -> None:
-        await _patiently(partial(self.gaps.close, ops_room=self.operators.ops_room), "homeserver")
+        await _patiently(partial(self.gaps.close, ops_room=self.operators.ops_room), "homeserver", tries=None)
         self.journal.caught_up()
 
     async def _greet(self) -> None:
@@ -212,7 +215,8 @@ class Plane:
         return [*(stored.key for stored in await objects.every(self.store)), *await self.room_keeper.everything()]
 
     async def _operators_changed(self) -> None:
-        await self.operators.now()
+        """Whoever is away meanwhile, what follows from it is done in the end."""
+        await outlast(self.operators.now, "read who operates")
         self.sweeper.look()
 
     async def _backend_events(self) -> None:
@@ -275,16 +279,16 @@ class Plane:
         }
 
 
-async def _patiently(work: Callable[[], Awaitable[object]], what: str) -> None:
-    """Do it once what it needs is there: at start a component may still be on its way."""
-    for attempt in range(1, START_TRIES + 1):
+async def _patiently(work: Callable[[], Awaitable[object]], what: str, *, tries: int | None = START_TRIES) -> None:
+    """Do it once what it needs is there: at start a component may still be on its way. `tries`: None for no end."""
+    for attempt in count(1):
         try:
             await work()
         except (OpsroomError, *ERRORS) as error:
-            if attempt == START_TRIES:
+            if attempt == tries:
                 raise
             log.warning("waiting", what=what, error=str(error), attempt=attempt)
-            await asyncio.sleep(min(0.1 * 2**attempt, 2.0))
+            await asyncio.sleep(min(0.1 * 2 ** min(attempt, 10), 2.0))
         else:
             return
 

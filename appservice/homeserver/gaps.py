@@ -31,6 +31,10 @@ SINCE = "sync_since"
 EVERY_S = 300.0
 PAGES = 50
 LONGEST_PAUSE_S = 5.0
+QUICK_S = 1.0  # a connection that is cut earlier is none: somebody else took it, with the homeserver away behind
+QUICK_CUTS = 3
+CUT_PAUSE_S = 1.0
+LONGEST_CUT_PAUSE_S = 60.0
 _FILTER = json.dumps(
     {
         "presence": {"types": []},
@@ -55,6 +59,7 @@ class Gaps:
         self._store = store
         self._homeserver = homeserver
         self._receive = receive
+        self._cuts = 0  # quick ones in a row
 
     async def close(self, *, ops_room: str = "") -> int:
         """Fetch what the push did not bring; how many events were read. `ops_room` wakes the push first."""
@@ -89,21 +94,35 @@ class Gaps:
 
     async def _away_or_time(self) -> bool:
         """Hold an idle connection to the homeserver: True as soon as it is cut and cannot be made again (an idle one
-        is cut now and then, and can), False when it is time to look anyway."""
+        is cut now and then, and can), or only to be cut at once; False when it is time to look anyway."""
         address = urlsplit(self._homeserver.url)
         port = address.port or (443 if address.scheme == "https" else 80)
         try:
             async with asyncio.timeout(EVERY_S):
                 while True:
-                    reader, writer = await asyncio.open_connection(address.hostname, port)
-                    try:
-                        await reader.read(1)
-                    finally:
-                        writer.close()
+                    await self._until_cut(str(address.hostname), port)
+                    if self._cuts >= QUICK_CUTS:
+                        return True
         except TimeoutError:
             return False
         except OSError:
             return True
+
+    async def _until_cut(self, host: str, port: int) -> None:
+        """Hold one connection. After a quick cut comes a pause, a longer one each time: where no idle connection is
+        held at all, the homeserver is not asked without end."""
+        loop = asyncio.get_running_loop()
+        reader, writer = await asyncio.open_connection(host, port)
+        begun = loop.time()
+        try:
+            await reader.read(1)
+        finally:
+            writer.close()
+        if loop.time() - begun >= QUICK_S:
+            self._cuts = 0
+        else:
+            self._cuts += 1
+            await asyncio.sleep(min(CUT_PAUSE_S * 2 ** min(max(0, self._cuts - QUICK_CUTS), 10), LONGEST_CUT_PAUSE_S))
 
     async def _knock(self, ops_room: str) -> None:
         """One fresh event makes a restarted homeserver remember us; the ping makes it deliver at once."""

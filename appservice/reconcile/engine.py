@@ -20,6 +20,7 @@ from heapq import heappop, heappush
 import structlog
 
 from appservice.errors import OpsroomError, Unavailable
+from appservice.homeserver.client import ERRORS
 from appservice.store.changes import Key
 
 FIRST_S = 0.5
@@ -130,8 +131,8 @@ class Engine:
             try:
                 for key in await everything():
                     look(key)
-            except OpsroomError as error:
-                log.warning("not everything was looked at", problem=str(error))
+            except (OpsroomError, *ERRORS) as error:
+                log.warning("not everything was looked at", problem=str(error) or type(error).__name__)
                 pause = RESYNC_AGAIN_S
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause):

@@ -38,8 +38,8 @@ class Orphans:
             pause = EVERY_S
             try:
                 await self.remove()
-            except (OpsroomError, *ERRORS) as error:
-                log.warning("orphans not looked for", error=str(error))
+            except (OpsroomError, OSError, *ERRORS) as error:
+                log.warning("orphans not looked for", error=str(error) or type(error).__name__)
                 pause = AGAIN_S
             await asyncio.sleep(pause)
 

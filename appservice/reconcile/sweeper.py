@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 import structlog
 
 from appservice.errors import OpsroomError
+from appservice.homeserver.client import ERRORS
 from appservice.reconcile.rooms import KIND as ROOM
 from appservice.rooms.declared import Declared
 from appservice.rooms.desired import DesiredRoom
@@ -58,8 +59,8 @@ class Sweeper:
             changed, self._changed = self._changed, set()
             try:
                 owners, others = await self._owners(changed), await self._sweep()
-            except OpsroomError as error:
-                log.warning("sweep put off", problem=str(error))
+            except (OpsroomError, *ERRORS) as error:
+                log.warning("sweep put off", problem=str(error) or type(error).__name__)
                 self._changed |= changed
                 self._news.set()
                 await asyncio.sleep(AGAIN_S)

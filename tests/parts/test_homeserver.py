@@ -14,11 +14,13 @@ import yaml
 from appservice.config import HomeserverSettings, Settings
 from appservice.errors import Invalid
 from appservice.homeserver import accounts, content, registration
+from appservice.homeserver import gaps as gap_closing
 from appservice.homeserver.accounts import Means
 from appservice.homeserver.client import Homeserver
 from appservice.homeserver.events import Event
 from appservice.homeserver.gaps import Gaps
 from appservice.homeserver.live import Live, Pace
+from appservice.homeserver.members import Members, Operators
 from appservice.homeserver.sender import Sender
 from appservice.ops import agreements, welcome
 from appservice.ops.agreements import Agreements
@@ -402,3 +404,48 @@ async def test_a_gap_is_closed_to_its_beginning_though_newer_events_have_come_al
     await gaps.close()
 
     assert found == sent
+
+
+async def test_who_operates_stays_known_while_the_homeserver_is_away_and_is_read_again_after_it(bed: Bed) -> None:
+    agent = f"@agent-op{secrets.token_hex(3)}:{SERVER_NAME}"
+    await bed.homeserver.ensure_user(agent)
+    powers = {"users": {agent: 100}}
+    room = await bed.homeserver.create_room({"invite": [agent], "power_level_content_override": powers})
+    await bed.homeserver.join(room, user=agent)
+    operators = Operators(bed.homeserver, Members(bed.homeserver))
+    operators.ops_room = room
+    assert await operators.last_known() == {agent}
+    changed = Event(id="$p", room_id=room, type="m.room.power_levels", sender=agent, content={}, state_key="")
+
+    await bed.homeserver.put_state(room, "m.room.power_levels", powers | {"users": {agent: 50}})
+    await bed.synapse.kill()
+    assert operators.look(changed)
+    assert await operators.last_known() == {agent}
+    await bed.synapse.start()
+
+    assert await operators.now() == frozenset()
+    assert await operators.last_known() == frozenset()
+
+
+async def test_a_proxy_that_takes_connections_and_drops_them_is_a_homeserver_that_is_away(
+    bed: Bed, store: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connections = 0
+
+    async def drop(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        writer.close()
+
+    async def receive(_events: Sequence[dict[str, Any]]) -> None: ...
+
+    monkeypatch.setattr(gap_closing, "CUT_PAUSE_S", 0.0)
+    async with await asyncio.start_server(drop, "127.0.0.1", 0) as proxy:
+        address = f"http://127.0.0.1:{proxy.sockets[0].getsockname()[1]}"
+        behind = Homeserver(address, bed.homeserver.registration, server_name=SERVER_NAME, bot=BOT)
+        try:
+            async with asyncio.timeout(30):
+                assert await Gaps(store, behind, receive)._away_or_time()
+        finally:
+            await behind.close()
+    assert connections == 3
