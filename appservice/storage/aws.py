@@ -16,8 +16,9 @@ from appservice.storage.protocol import AccessKey
 from appservice.storage.wire import Server
 
 _IAM_VERSION = "2010-05-08"
-_KEY_TRIES = 200
-_KEY_PAUSE_S = 0.025
+_KEY_TRIES = 40
+_KEY_PAUSE_S = 0.02
+_KEY_LONGEST_PAUSE_S = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,11 +57,11 @@ def known(client: urllib3.PoolManager, server: Server, key: AccessKey) -> bool:
 
 
 async def counts(is_known: Callable[[], Awaitable[bool]]) -> bool:
-    """Wait until a new key counts; False when it does not within some seconds."""
-    for _ in range(_KEY_TRIES):
+    """Wait until a new key counts; False when it does not within some 15 seconds."""
+    for tries in range(_KEY_TRIES):
         if await is_known():
             return True
-        await asyncio.sleep(_KEY_PAUSE_S)
+        await asyncio.sleep(min(_KEY_PAUSE_S * 1.3**tries, _KEY_LONGEST_PAUSE_S))
     return False
 
 
