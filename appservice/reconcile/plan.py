@@ -116,6 +116,8 @@ def _step(document: Document, known: Mapping[Key, Stored]) -> Step:
         return Step(key=key, action="create")
     changed = _told(document.kind, document.spec, stored.document, registry.canonical(document))
     note = _note(stored, "", known)
+    if not changed and not note and declaring.reworded(document, stored):
+        note = "only its remarks; nothing restarts"
     return Step(key=key, action="change" if changed or note else "none", changed=changed, note=note)
 
 

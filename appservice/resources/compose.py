@@ -239,5 +239,7 @@ def _bad_key(value: Any, plain: str | None) -> tuple[str, str]:
 
 
 def _without_marker(lines: tuple[str, ...]) -> str:
-    body = lines[1:] if re.fullmatch(r"---[ \t]*", lines[0]) else lines
+    """Remarks before the marker stay: they are about the document, too."""
+    at = next((number for number, line in enumerate(lines) if not re.fullmatch(r"\s*(#.*)?", line)), 0)
+    body = (*lines[:at], *lines[at + 1 :]) if re.fullmatch(r"---[ \t]*", lines[at]) else lines
     return "\n".join(body)

@@ -97,7 +97,11 @@ async def declare(
     results, made = [], []
     for document in documents:
         key = Key(document.kind, document.name)
-        results.append((key, await _store(db, _declared(document), author)))
+        result = await _store(db, _declared(document), author)
+        if result == "unchanged" and reworded(document, known[key]):
+            await objects.reword(db, key, document.text, author=author.user, cause=author.cause, now=author.now)
+            result = "changed"
+        results.append((key, result))
         made += [(Key("Worker", part.name), await _store(db, part, author)) for part in made_of(document)]
     for stored in dropped(documents, known):
         await delete(db, stored, author, keep_files=True)
@@ -117,6 +121,15 @@ def check(
         raise Invalid("some names are taken", problems=problems)
     if problems := list(_foreigners(documents, server_name)):
         raise Invalid("somebody is of another server", problems=problems)
+
+
+def reworded(document: Document, stored: Stored) -> bool:
+    """Whether a document that declares the same as before has other remarks. One that was printed from data, as `!set`
+    and REST do it, has none, and leaves those that are there."""
+    text = document.text.strip()
+    if text == stored.text.strip() or "#" not in text + stored.text:
+        return False
+    return text != to_yaml(document.data).strip()
 
 
 def dropped(documents: Sequence[Document], known: Mapping[Key, Stored]) -> list[Stored]:

@@ -144,6 +144,17 @@ async def declare(db: Connection, wanted: Declared, *, author: str, cause: str, 
     return "changed"
 
 
+async def reword(db: Connection, key: Key, text: str, *, author: str, cause: str, now: float) -> None:
+    """Keep another text that declares the same: a revision, and no new generation."""
+    db.changes("resources")
+    await db.execute("UPDATE resources SET text = ? WHERE kind = ? AND name = ?", (text, *key))
+    await db.execute(
+        "INSERT INTO revisions (kind, name, action, generation, text, author, cause, at, owner)"
+        " SELECT kind, name, 'changed', generation, text, ?, ?, ?, owner FROM resources WHERE kind = ? AND name = ?",
+        (author, cause, now, *key),
+    )
+
+
 async def begin_delete(db: Connection, key: Key, *, author: str, cause: str, now: float) -> bool:
     """Mark an object as unwanted; False when there is none. It goes once its finalizers are done."""
     db.changes("resources")

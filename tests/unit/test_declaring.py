@@ -10,7 +10,8 @@ from appservice.errors import Invalid
 from appservice.reconcile import plan as planning
 from appservice.reconcile.desk import Desk
 from appservice.resources import registry
-from appservice.store import declaring, meta, objects
+from appservice.resources.printing import to_yaml
+from appservice.store import declaring, journal, meta, objects
 from appservice.store.changes import Changes, Key
 from appservice.store.database import Database
 from appservice.store.declaring import Author
@@ -150,3 +151,26 @@ async def test_a_plan_is_what_an_apply_agrees_to(store: Database) -> None:
     steps, known = await desk.plan(documents)
     await desk.declare(documents, AUTHOR, expected=planning.digest(steps, known))
     assert await living(store) == {"lena": "team/dev"}
+
+
+async def test_other_remarks_are_kept_and_nothing_restarts_for_them(store: Database) -> None:
+    await apply(store, worker("alice"))
+    remarked = worker("alice") + "# asked for by zoe\n"
+    assert await apply(store, remarked) == {ALICE: "change"}
+    assert await apply(store, remarked) == {ALICE: "none"}
+    stored = await objects.get(store, ALICE)
+    assert stored is not None
+    assert ("# asked for by zoe" in stored.text, stored.generation) == (True, 1)
+    published = await journal.waiting(store)
+    assert [("# asked" in one.text, one.generation) for one in published] == [(False, 1), (True, 1)]
+
+    assert await apply(store, worker("alice")) == {ALICE: "change"}  # taken out again
+    assert await apply(store, worker("alice", "state: Running")) == {ALICE: "none"}
+
+
+async def test_what_is_printed_from_data_leaves_remarks_that_are_there(store: Database) -> None:
+    await apply(store, worker("alice", "soul: 'no # remark'") + "# asked for by zoe\n")
+    stored = await objects.get(store, ALICE)
+    assert stored is not None
+    assert await apply(store, to_yaml(stored.document)) == {ALICE: "none"}
+    assert await objects.get(store, ALICE) == stored

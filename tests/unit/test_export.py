@@ -52,3 +52,13 @@ def test_an_export_that_no_upload_may_be_as_large_as_says_so() -> None:
         answer.text == "2,001 objects, as they were written. That is more than one upload takes: split it into several."
     )
     assert exported([]).text == "Nothing is declared yet."
+
+
+def test_remarks_above_a_file_come_back_with_its_first_object() -> None:
+    zoe = "# About us all.\n\n" + human("zoe", 1)
+    texts = [stored for text in (human("bob", 1), zoe) for stored in Company(text).stored.values()]
+    answer = exported(texts)
+    assert answer.file is not None
+    again = registry.parse(answer.file[1].encode(), source="opsroom.yaml")
+    assert [one.text.rstrip() for one in again] == [stored.text.rstrip() for stored in texts]
+    assert again[1].text.startswith("# About us all.")
