@@ -32,7 +32,7 @@ Providers also come from the environment (OPENAI_API_KEY, ANTHROPIC_API_KEY, ...
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code."""
-    options = _parser().parse_args(argv)
+    options = _parser().parse_args(shell.folded(sys.argv[1:] if argv is None else argv))
     run: Callable[[argparse.Namespace], int] = options.run
     try:
         return run(options)

@@ -136,7 +136,7 @@ def _edit(client: Client, options: argparse.Namespace) -> int:
 
 
 def _get(client: Client, options: argparse.Namespace) -> int:
-    kinds, name = _kinds(options.object, options.name)
+    kinds, name = _kinds(options.object)
     if options.watch:
         return _watch(client, kinds, name, options)
     if name:
@@ -334,15 +334,15 @@ def _one(client: Client, plural: str, name: str) -> dict[str, Any]:
     return found
 
 
-def _kinds(text: str, name: str = "") -> tuple[list[str], str]:
-    """`workers`, `all`, `worker/alice`, `worker alice` or `alice` as kinds in the plural, and a name."""
+def _kinds(text: str) -> tuple[list[str], str]:
+    """`workers`, `all`, `worker/alice` or `alice` as kinds in the plural, and a name."""
     if text.lower() == "all":
         return [kind.plural for kind in registry.KINDS.values()], ""
     word, _, rest = text.partition("/")
     kind = registry.find_kind(word)
     if kind is not None:
-        return [kind.plural], rest or name
-    if rest or name:
+        return [kind.plural], rest
+    if rest:
         raise Invalid(f"{word} is not a kind.", fix=f"Known kinds: {', '.join(registry.KINDS)}.")
     return ["workers"], text.removeprefix("@").split(":")[0]
 

@@ -12,7 +12,7 @@ from appservice.homeserver.events import Event
 from appservice.homeserver.members import short
 from appservice.ops import plan, render
 from appservice.ops.answer import Answer
-from appservice.ops.hands import HISTORY, Hands, Progress, checked, reference
+from appservice.ops.hands import HISTORY, Hands, Progress, checked
 from appservice.ops.uploads import Uploads
 from appservice.reconcile import plan as planning
 from appservice.reconcile.desk import Also
@@ -102,12 +102,30 @@ class Changing:
 
     async def rollback(self, event: Event, given: argparse.Namespace, progress: Progress) -> Answer:
         async def work() -> Outcome:
-            kind, name = reference(given.object)
-            key = Key(kind or "Worker", name)
-            earlier = _earlier(key, await objects.history(self._h.store, key, HISTORY), given.revision)
+            earlier = await self._earlier(given.object, given.revision)
             return await self._declare(event, checked(earlier.text.encode(), f"revision {earlier.revision}"), given)
 
         return await self._settle(await self._once(event, work), progress)
+
+    async def _earlier(self, text: str, number: int) -> Revision:
+        """The revision of that number, which alone says of what; without one the last before the newest that declared
+        something."""
+        if text.isdecimal() and not number:
+            found = await objects.revision(self._h.store, int(text))
+            if found is None:
+                raise NotFound(f"there is no revision {text}", fix="`!history worker/NAME` lists those of an object.")
+            return _declaring(*found)
+        key = await self._h.called(text)
+        hint = f"`!history {key}` lists them."
+        if number:
+            found = await objects.revision(self._h.store, number)
+            if found is None or found[0] != key:
+                raise NotFound(f"`{key}` has no revision {number}", fix=hint)
+            return _declaring(*found)
+        for one in (await objects.history(self._h.store, key, HISTORY))[1:]:
+            if one.text:
+                return one
+        raise NotFound(f"`{key}` has only one revision", fix=hint)
 
     async def _once(self, event: Event, work: Callable[[], Awaitable[Outcome]]) -> Outcome:
         """What a command does in its turn, unless an earlier run that a crash ended has done it already. It is done
@@ -196,7 +214,7 @@ class Changing:
 
     async def delete(self, event: Event, given: argparse.Namespace, _progress: Progress) -> Answer:
         async def work() -> Outcome:
-            stored = await self._h.own(given.object, given.name)
+            stored = await self._h.own(given.object)
             await self._ask_about_files(stored, given.files)
             known, keep = await self._h.known(), given.files != "delete"
             steps = planning.deletion(stored, known, keep_files=keep)
@@ -300,15 +318,8 @@ def _author(event: Event) -> Author:
     return Author(user=event.sender, cause=event.id, now=time())
 
 
-def _earlier(key: Key, found: Sequence[Revision], number: int) -> Revision:
-    """The revision of that number; for 0 the last one before the newest that declared something."""
-    hint = f"`!history {key}` lists them."
-    if not found:
-        raise NotFound(f"nothing is known of `{key}`", fix="`!get all` lists what there is.")
-    fits = [one for one in found if one.revision == number] if number else [one for one in found[1:] if one.text]
-    if not fits:
-        what = f"`{key}` has no revision {number}" if number else f"`{key}` has only one revision"
-        raise NotFound(what, fix=hint)
-    if not fits[0].text:
-        raise Invalid(f"revision {number} of `{key}` deleted it.", fix=f"Use `!delete {key}` for that. {hint}")
-    return fits[0]
+def _declaring(key: Key, found: Revision) -> Revision:
+    if not found.text:
+        what = f"revision {found.revision} of `{key}` deleted it."
+        raise Invalid(what, fix=f"Use `!delete {key}` for that. `!history {key}` lists the others.")
+    return found

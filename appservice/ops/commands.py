@@ -1,6 +1,6 @@
 """The command table: one entry a verb, from which the parser, the help and the documentation are made."""
 
-from argparse import REMAINDER, SUPPRESS
+from argparse import REMAINDER
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -13,9 +13,7 @@ class Argument:
 
     @property
     def usage(self) -> str:
-        """As it stands in a line of help; '' for a word that is only there to be forgiving."""
-        if self.options.get("help") == SUPPRESS:
-            return ""
+        """As it stands in a line of help."""
         if self.options.get("action") == "store_true":
             return f"[{self.names[-1]}]"
         name, word = self.names[-1], str(self.options.get("metavar") or "|".join(self.options.get("choices", ())))
@@ -45,8 +43,6 @@ class Command:
 def _object(**options: Any) -> Argument:
     return Argument(("object",), {"metavar": "worker/NAME", **options})
 
-
-_NAME = Argument(("name",), {"nargs": "?", "default": "", "help": SUPPRESS})  # `worker alice` for `worker/alice`
 
 _PRUNE = Argument(("--prune",), {"action": "store_true"})
 _YES = Argument(("--yes",), {"action": "store_true"})  # agreed to already
@@ -96,7 +92,7 @@ _ALL = (
         name="edit",
         summary="get an object as a file, to change and upload again",
         examples=("!edit worker/alice",),
-        arguments=(_object(), _NAME),
+        arguments=(_object(),),
     ),
     Command(
         name="export",
@@ -107,15 +103,16 @@ _ALL = (
         name="history",
         summary="who changed an object, when, and what",
         examples=("!history worker/alice",),
-        arguments=(_object(), _NAME),
+        arguments=(_object(),),
     ),
     Command(
         name="rollback",
         summary="declare an object again as it was in an earlier revision",
-        detail="Without a number: as before the last change. A deleted one comes back, with the files that were kept.",
-        examples=("!rollback worker/alice", "!rollback worker/alice 17"),
+        detail="Without a number: as before the last change. A number alone is enough, for no two revisions have the"
+        " same. A deleted one comes back, with the files that were kept.",
+        examples=("!rollback worker/alice", "!rollback worker/alice 17", "!rollback 17"),
         arguments=(
-            _object(),
+            _object(metavar="worker/NAME|REVISION"),
             Argument(("revision",), {"metavar": "REVISION", "nargs": "?", "type": int, "default": 0}),
             _YES,
         ),
@@ -127,7 +124,6 @@ _ALL = (
         examples=("!get workers", "!get all", "!get worker/alice -o yaml"),
         arguments=(
             Argument(("object",), {"metavar": "KIND[/NAME]", "nargs": "?", "default": "workers"}),
-            _NAME,
             Argument(("-o", "--output"), {"choices": ["table", "yaml", "json"], "default": "table"}),
         ),
         aliases=("list", "ls"),
@@ -136,7 +132,7 @@ _ALL = (
         name="describe",
         summary="all about one object: conditions, turns, usage, what happened",
         examples=("!describe worker/alice",),
-        arguments=(_object(), _NAME),
+        arguments=(_object(),),
         aliases=("desc", "show"),
     ),
     Command(
@@ -223,7 +219,6 @@ _ALL = (
         examples=("!delete worker/alice", "!delete worker/alice --files delete --yes"),
         arguments=(
             _object(),
-            _NAME,
             Argument(("--files",), {"choices": ["keep", "delete"], "default": ""}),
             _YES,
         ),

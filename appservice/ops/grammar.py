@@ -9,10 +9,12 @@ from difflib import get_close_matches
 from typing import NoReturn
 
 from appservice.errors import Invalid
-from appservice.ops.commands import COMMANDS, Command
+from appservice.ops.commands import COMMANDS, Argument, Command
+from appservice.resources import registry
 
 PREFIX = "!"
 _PHONE = str.maketrans({"“": '"', "”": '"', "„": '"', "‘": "'", "’": "'", "\u00a0": " ", "\u202f": " "})
+_NAME = re.compile(r"@?[A-Za-z0-9][^=]*")
 _DASHES = re.compile(r"(^|\s)[—–](?=\w)")
 
 
@@ -92,9 +94,27 @@ def _arguments(command: Command, words: Sequence[str]) -> argparse.Namespace:
     for argument in command.arguments:
         parser.add_argument(*argument.names, **argument.options)
     try:
-        return parser.parse_args(list(words))
+        return parser.parse_args(folded(command, words))
     except _WrongError as error:
         raise Invalid(f"{error}.", fix=f"Use it like this: `{command.examples[0]}`") from error
+
+
+def folded(command: Command, words: Sequence[str]) -> list[str]:
+    """`worker alice` as `worker/alice`, where an object is named."""
+    plain = [argument for argument in command.arguments if not argument.names[0].startswith("-")]
+    if not plain or plain[0].names != ("object",):
+        return list(words)
+    at = next((at for at, word in enumerate(words) if registry.find_kind(word)), 0)
+    kind, name = (*words[at : at + 2], "", "")[:2]
+    is_number = name.isdecimal() and any(argument.options.get("type") is int for argument in plain)
+    if is_number or not _NAME.fullmatch(name) or not (registry.find_kind(kind) or _is_alone(plain, kind)):
+        return list(words)
+    return [*words[:at], f"{kind}/{name}", *words[at + 2 :]]
+
+
+def _is_alone(plain: Sequence[Argument], word: str) -> bool:
+    """Whether nothing but an object is named: then a first word can only be meant as its kind."""
+    return len(plain) == 1 and re.fullmatch(r"[A-Za-z]+", word) is not None
 
 
 class _WrongError(Exception):

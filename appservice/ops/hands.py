@@ -57,9 +57,9 @@ class Hands:
     resolve: Callable[[str], Awaitable[str | None]]
     adoption: Adoption
 
-    async def find(self, text: str, name: str = "") -> Stored:
+    async def find(self, text: str) -> Stored:
         """The object that `worker/alice`, `worker alice` or `alice` means. Raises NotFound with the nearest name."""
-        kind, called = reference(text, name)
+        kind, called = reference(text)
         if not called:  # an agent may be called like a kind: `manager`
             kind, called = "", text
         everything = await objects.every(self.store, kind or None)
@@ -70,14 +70,24 @@ class Hands:
         hint = f"Did you mean `{near}`?" if near else "`!get all` lists what there is."
         raise NotFound(f"there is no {kind.lower() if kind else 'object'} called `{called}`", fix=hint)
 
-    async def own(self, text: str, name: str = "") -> Stored:
+    async def own(self, text: str) -> Stored:
         """As `find`, for what is changed by itself. Raises Invalid for a part of another object."""
-        stored = await self.find(text, name)
+        stored = await self.find(text)
         if stored.owner:
             raise Invalid(
                 f"`{stored.key}` is part of `{stored.owner}`.", fix=f"Change it there: `!edit {stored.owner}`"
             )
         return stored
+
+    async def called(self, text: str) -> Key:
+        """As `find`, and what is gone: its revisions stay."""
+        try:
+            return (await self.find(text)).key
+        except NotFound:
+            gone = await objects.last_called(self.store, *reference(text))
+            if gone is None:
+                raise
+            return gone
 
     async def known(self) -> dict[Key, Stored]:
         return {stored.key: stored for stored in await objects.every(self.store)}
@@ -90,19 +100,24 @@ class Hands:
         return [(s, known.get(s.key, Status())) for s in found or await objects.every(self.store)]
 
 
-def reference(text: str, name: str = "") -> tuple[str, str]:
-    """`worker/alice`, `worker alice`, `workers` or `alice` as (kind, name); '' for a kind that is not said. Raises
-    Invalid for an unknown kind."""
+def reference(text: str) -> tuple[str, str]:
+    """`worker/alice`, `workers` or `alice` as (kind, name); '' for what is not said. Raises Invalid for an unknown
+    kind."""
     word, _, rest = text.partition("/")
     kind = registry.find_kind(word)
     if kind is not None:
-        return kind.name, rest or name
-    if rest or name:
-        known = ", ".join(kind.plural for kind in registry.KINDS.values())
-        raise Invalid(f"`{word}` is not a kind.", fix=f"Known kinds: {known}.")
+        return kind.name, _plain(rest)
     if word.lower() in _KINDS_TO_COME:
         raise Invalid(f"`{word}` is a kind that is not supported yet.", fix="`!get all` lists what there is.")
-    return "", text.removeprefix("@").split(":")[0]
+    if rest:
+        known = ", ".join(kind.plural for kind in registry.KINDS.values())
+        raise Invalid(f"`{word}` is not a kind.", fix=f"Known kinds: {known}.")
+    return "", _plain(text)
+
+
+def _plain(name: str) -> str:
+    """`alice` for `@alice:example.org`."""
+    return name.removeprefix("@").split(":")[0]
 
 
 def checked(data: bytes, source: str) -> tuple[Document, ...]:

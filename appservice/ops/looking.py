@@ -66,9 +66,9 @@ class Looking:
         if given.object.lower() == "all":
             found = await objects.every(self._h.store)
         else:
-            kind, name = reference(given.object, given.name)
+            kind, name = reference(given.object)
             if name:
-                stored = await self._h.find(given.object, given.name)
+                stored = await self._h.find(given.object)
                 return _shown([stored], given.output, await self._h.pairs([stored]))
             found = await objects.every(self._h.store, kind)
         if not found:
@@ -77,7 +77,7 @@ class Looking:
         return _shown(found, given.output, await self._h.pairs(found))
 
     async def describe(self, _event: Event, given: argparse.Namespace, _progress: Progress) -> Answer:
-        stored = await self._h.find(given.object, given.name)
+        stored = await self._h.find(given.object)
         return Answer(text=await describe(self._h.store, stored, self._h.tries(stored.key), now=time()))
 
     async def explain(self, _event: Event, given: argparse.Namespace, _progress: Progress) -> Answer:
@@ -125,7 +125,7 @@ class Looking:
         return found
 
     async def edit(self, _event: Event, given: argparse.Namespace, _progress: Progress) -> Answer:
-        stored = await self._h.own(given.object, given.name)
+        stored = await self._h.own(given.object)
         text = "Change the file and upload it here; try it before with `!plan` as the upload's caption."
         return Answer(text=text, file=(f"{stored.name}.yaml", stored.text))
 
@@ -133,12 +133,8 @@ class Looking:
         return exported(await objects.every(self._h.store))
 
     async def history(self, _event: Event, given: argparse.Namespace, _progress: Progress) -> Answer:
-        kind, name = reference(given.object, given.name)
-        key = Key(kind or "Worker", name)
+        key = await self._h.called(given.object)
         found = await objects.history(self._h.store, key, HISTORY)
-        if not found:
-            key = (await self._h.find(given.object, given.name)).key  # or says what there is instead
-            found = await objects.history(self._h.store, key, HISTORY)
         return Answer(text=render.history(key, plan.with_fields(found), now=time()))
 
     async def logs(self, _event: Event, given: argparse.Namespace, _progress: Progress) -> Answer:

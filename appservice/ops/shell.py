@@ -1,6 +1,6 @@
 """The commands of the room as `opsroom` offers them in a shell: the same table, and what only a shell has beside it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -104,6 +104,16 @@ COMMANDS: Final[Mapping[str, Command]] = {
     command.name: command
     for command in (*(_here(one) for one in commands.COMMANDS.values() if one.name not in _NOT_HERE), *_ONLY)
 }
+
+
+def folded(given: Sequence[str]) -> list[str]:
+    """What was typed, with `worker alice` as `worker/alice`."""
+    command = next((one for one in COMMANDS.values() if given and given[0] in (one.name, *one.aliases)), None)
+    if command is None:
+        return list(given)
+    from appservice.ops import grammar
+
+    return [given[0], *grammar.folded(command, given[1:])]
 
 
 def words(name: str, given: Mapping[str, Any]) -> list[str]:

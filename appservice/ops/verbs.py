@@ -77,7 +77,7 @@ def line(request: Request, event: Event, verdict: str, rule: str) -> Entry:
     target = request.command.name
     if "object" in request.arguments:
         with suppress(Invalid):
-            kind, name = reference(request.arguments.object, getattr(request.arguments, "name", ""))
+            kind, name = reference(request.arguments.object)
             target = str(Key(kind or "Worker", name))
     return Entry(
         at=time(),

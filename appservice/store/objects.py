@@ -110,6 +110,27 @@ async def history(store: Reader, key: Key, limit: int = 20) -> list[Revision]:
     return [Revision(**dict(row)) for row in rows]
 
 
+async def revision(store: Reader, number: int) -> tuple[Key, Revision] | None:
+    """The one of that number, and whose it is."""
+    row = await store.read_one(
+        "SELECT kind, name, revision, action, generation, text, author, at FROM revisions"
+        " WHERE revision = CAST(? AS INTEGER)",
+        (str(number),),  # people can type more digits than an integer of SQLite has
+    )
+    if row is None:
+        return None
+    facts = dict(row)
+    return Key(facts.pop("kind"), facts.pop("name")), Revision(**facts)
+
+
+async def last_called(store: Reader, kind: str, name: str) -> Key | None:
+    """What had that name last; `kind`: '' for any."""
+    row = await store.read_one(
+        "SELECT kind, name FROM revisions WHERE name = ? AND ? IN (kind, '') ORDER BY revision DESC", (name, kind)
+    )
+    return Key(row["kind"], row["name"]) if row else None
+
+
 async def declare(db: Connection, wanted: Declared, *, author: str, cause: str, now: float) -> str:
     """Store one declared object; 'created', 'changed' or 'unchanged'.
 

@@ -64,7 +64,7 @@ async def test_a_way_back_that_is_not_there_is_named(stack: Stack) -> None:
     await stack.worker("once")
     assert "has only one revision" in (await stack.command("!rollback once")).text
     assert "has no revision 999999" in (await stack.command("!rollback once 999999")).text
-    assert "Nothing is known of" in (await stack.command("!rollback never-there")).text
+    assert "no object called" in (await stack.command("!rollback never-there")).text
     assert "no object called" in (await stack.command("!history never-there")).text
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from appservice.errors import OpsroomError
+from appservice.errors import NotFound, OpsroomError
 from appservice.homeserver.events import Event
 from appservice.ops.door import Given
 from appservice.ops.hands import Hands, checked
@@ -21,7 +21,7 @@ from appservice.store.changes import Changes, Key
 from appservice.store.database import Database
 from appservice.store.declaring import Author
 from tests.support.rosters import NAMES
-from tests.support.stack import worker_yaml
+from tests.support.stack import document, worker_yaml
 
 ADA = Key("Worker", "ada")
 
@@ -87,3 +87,44 @@ async def test_the_audit_has_what_was_changed_by_whom_and_nothing_that_was_refus
         ("@op:hs", "apply", "team/dev", "allow", "$"),
         ("@op:hs", "delete", "worker/lena", "allow", "$"),
     ]
+
+
+async def test_a_rollback_reaches_every_revision_there_is(ops: Ops) -> None:
+    for number in range(1, 91):
+        await ops.apply(worker_yaml("ada", soul=f"word{number}"))
+    assert "changed" in await ops.say("!rollback ada 1")
+    assert (await ops.spec(ADA))["soul"] == "word1"
+    assert "changed" in await ops.say("!rollback 17")
+    assert (await ops.spec(ADA))["soul"] == "word17"
+
+
+async def test_a_team_is_named_in_every_way_an_agent_is(ops: Ops) -> None:
+    dev = Key("Team", "dev")
+    await ops.apply(team("dev", description="first"))
+    await ops.apply(team("dev", description="second"))
+    for number, words in enumerate(("dev", "team dev", "team/dev")):
+        assert "changed" in await ops.say(f"!rollback {words}")
+        assert (await ops.spec(dev))["description"] == ("second" if number % 2 else "first")
+        assert "**team/dev**" in await ops.say(f"!history {words}")
+
+
+@pytest.mark.parametrize(
+    ("typed", "words"),
+    [
+        ("!rollback 999", "no revision 999"),
+        (f"!rollback {10**30}", "no revision"),
+        (f"!rollback ada {10**30}", "`worker/ada` has no revision"),
+        ("!rollback bob 1", "`worker/bob` has no revision 1"),
+        ("!rollback worker", "no object called `worker`"),
+        ("!rollback never-there", "no object called `never-there`"),
+    ],
+)
+async def test_a_revision_that_is_not_there_is_named(ops: Ops, typed: str, words: str) -> None:
+    await ops.apply(worker_yaml("ada"))
+    await ops.apply(worker_yaml("bob"))
+    with pytest.raises(NotFound, match=words):
+        await ops.say(typed)
+
+
+def team(name: str, **spec: str) -> str:
+    return document("Team", name, leader=f"{{name: {name}-lead, model: m}}", **spec)

@@ -23,6 +23,35 @@ def test_quotes_dashes_and_spaces_of_phones_are_undone() -> None:
     assert (request.arguments.object, request.arguments.lines) == ("alice", 5)
 
 
+@pytest.mark.parametrize(
+    ("typed", "named"),
+    [
+        ("!set worker alice spec.model=x", "worker/alice"),
+        ("!set Workers alice model=x soul=y", "Workers/alice"),
+        ("!set manager model=x", "manager"),  # an agent may be called like a kind
+        ("!rollback worker alice 17", "worker/alice"),
+        ("!rollback team dev", "team/dev"),
+        ("!rollback manager 17", "manager"),
+        ("!rollback 17", "17"),
+        ("!logs --lines 5 worker alice", "worker/alice"),
+        ("!logs -n 5 alice", "alice"),
+        ("!delete manager --yes", "manager"),
+        ("!delete manager chief --yes", "manager/chief"),
+        ("!adopt team dev #old", "team/dev"),
+        ("!adopt dev #old", "dev"),
+        ("!get workers -o yaml", "workers"),
+        ("!get wrker alice", "wrker/alice"),
+        ("!audit worker alice", "worker/alice"),
+        *(
+            (f"!{verb} worker alice", "worker/alice")
+            for verb in ("restart", "pause", "resume", "stop", "sleep", "wake")
+        ),
+    ],
+)
+def test_a_kind_and_a_name_name_an_object_as_with_a_slash(typed: str, named: str) -> None:
+    assert grammar.parse(typed).arguments.object == named
+
+
 @pytest.mark.parametrize("text", ["!!!", "!?", "hello", "! ", "5!"])
 def test_people_talking_is_no_command(text: str) -> None:
     assert not grammar.is_command(text)

@@ -14,7 +14,7 @@ from appservice.ops.commands import COMMANDS
 
 
 def parsed(*words: str) -> argparse.Namespace:
-    return _parser().parse_args(list(words))
+    return _parser().parse_args(shell.folded(words))
 
 
 def test_every_command_of_the_room_is_one_of_the_shell() -> None:
@@ -33,7 +33,11 @@ def test_every_command_of_the_room_is_one_of_the_shell() -> None:
             ["set", "worker/a", "soul=Be brief: always.", "model=x"],
         ),
         (("set", "worker/a", "soul=two\nlines", "--yes"), ["set", "worker/a", "soul=two\nlines", "--yes"]),
-        (("delete", "worker", "a", "--files", "keep"), ["delete", "worker", "a", "--files", "keep"]),
+        (("delete", "worker", "a", "--files", "keep"), ["delete", "worker/a", "--files", "keep"]),
+        (("set", "worker", "a", "model=x"), ["set", "worker/a", "model=x"]),
+        (("rollback", "team", "dev", "17"), ["rollback", "team/dev", "17"]),
+        (("logs", "--lines", "5", "worker", "a"), ["logs", "worker/a", "--lines", "5"]),
+        (("rollback", "17"), ["rollback", "17"]),
         (("explain", "@bob", "alice", "in", "dm"), ["explain", "@bob", "alice", "in", "dm"]),
         (("history", "a"), ["history", "a"]),
         (("rollback", "a", "17"), ["rollback", "a", "17"]),
