@@ -8,7 +8,7 @@ from itertools import count
 from typing import Any
 
 from appservice.errors import Conflict, Invalid, NotFound, OpsroomError, Problem
-from appservice.homeserver.client import ERRORS, Homeserver, is_gone, quote, readable
+from appservice.homeserver.client import ERRORS, Homeserver, is_gone, localpart, quote, readable
 from appservice.homeserver.events import JOURNAL
 from appservice.policy.roster import Names
 from appservice.reconcile import journal_events
@@ -40,11 +40,13 @@ class Rebuilt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """What the homeserver knows beside the journal: the ops room, and the rooms in which somebody is alone with an
-    agent or the bot."""
+    """Rooms that the homeserver has: the ops room, those of the journal, those in which somebody is alone with an agent
+    or the bot, and those of objects whose deletion had perhaps not come to its end."""
 
     ops_room: str
+    journal: tuple[Room, ...]
     direct: tuple[Room, ...]
+    left: tuple[Room, ...]
 
 
 async def rebuild(store: Database, homeserver: Homeserver, *, prefix: str, names: Names) -> Rebuilt:
@@ -59,11 +61,13 @@ async def rebuild(store: Database, homeserver: Homeserver, *, prefix: str, names
         )
     done = Rebuilt()
     try:
-        changes = await _read(homeserver, prefix, done)
+        changes, journals = await _read(homeserver, prefix, done)
         documents = _documents(changes, done)
         found = Found(
             ops_room=await homeserver.resolve(f"#{prefix}ops:{homeserver.server_name}") or "",
+            journal=journals,
             direct=await _direct_rooms(homeserver, documents.values(), prefix, names),
+            left=await _left(homeserver, [change.key for change in changes if not change.text], prefix),
         )
     except (*ERRORS, ExceptionGroup) as error:
         raise readable(error, "read the journal") from error
@@ -73,11 +77,13 @@ async def rebuild(store: Database, homeserver: Homeserver, *, prefix: str, names
     return done
 
 
-async def _read(homeserver: Homeserver, prefix: str, done: Rebuilt) -> list[Change]:
-    """The newest change of each object, the oldest first."""
+async def _read(homeserver: Homeserver, prefix: str, done: Rebuilt) -> tuple[list[Change], tuple[Room, ...]]:
+    """The newest change of each object, the oldest first, and the rooms they are in."""
     found: dict[str, Change] = {}
+    journals: list[Room] = []
     for number in count(1):
-        alias = f"#{desired.journal_alias(number, prefix=prefix)}:{homeserver.server_name}"
+        name = desired.journal_alias(number, prefix=prefix)
+        alias = f"#{name}:{homeserver.server_name}"
         room_id = await homeserver.resolve(alias)
         state = await homeserver.state(room_id) if room_id else []
         if not state:
@@ -85,6 +91,7 @@ async def _read(homeserver: Homeserver, prefix: str, done: Rebuilt) -> list[Chan
                 raise NotFound(f"the homeserver has no journal `{alias}` that Opsroom is in.")
             break
         done.rooms = number
+        journals.append(Room(room_id=str(room_id), purpose="journal", alias=name))
         for event in state:
             if event["type"] != JOURNAL:
                 continue
@@ -95,7 +102,7 @@ async def _read(homeserver: Homeserver, prefix: str, done: Rebuilt) -> list[Chan
             change = await _change(homeserver, key, said, done) if said else None
             if change is not None and (key not in found or _is_newer(change, found[key])):
                 found[key] = change
-    return sorted(found.values(), key=lambda change: change.revision)
+    return sorted(found.values(), key=lambda change: change.revision), tuple(journals)
 
 
 def _is_newer(one: Change, other: Change) -> bool:
@@ -129,7 +136,7 @@ async def _direct_rooms(
     found = [(room_id, user) for user, task in tasks.items() for room_id in task.result() if room_id not in bots]
     space = await homeserver.resolve(f"#{prefix}space:{homeserver.server_name}")
     if space is not None:
-        found += [(room_id, homeserver.bot) for room_id in sorted(bots - await _below(homeserver, space))]
+        found += [(room_id, homeserver.bot) for room_id in sorted(bots - (await _below(homeserver, space)).keys())]
     return tuple([await _direct_room(homeserver, room_id, user) for room_id, user in found])
 
 
@@ -148,14 +155,36 @@ async def _rooms_of(homeserver: Homeserver, user: str, gate: asyncio.Semaphore) 
             return []  # there is no such user yet
 
 
-async def _below(homeserver: Homeserver, space: str) -> set[str]:
-    """A space, and all rooms and spaces under it."""
-    found: set[str] = set()
+async def _left(homeserver: Homeserver, deleted: Iterable[Key], prefix: str) -> tuple[Room, ...]:
+    """Rooms that are called after a deleted object, and those of its agents. If somebody declares one of them all the
+    same, its keeper knows."""
+    inside = await homeserver.joined_rooms(user=homeserver.bot)
+    gate = asyncio.Semaphore(PARALLEL)
+
+    async def called(alias: str) -> dict[str, str]:
+        async with gate:
+            room_id = await homeserver.resolve(f"#{alias}:{homeserver.server_name}")
+            if room_id not in inside:
+                return {}
+            below = await _below(homeserver, room_id)
+        parts = {each: name for each, name in below.items() if desired.is_of_a_part(name, prefix=prefix)}
+        return parts | {room_id: alias}
+
+    async with asyncio.TaskGroup() as group:
+        wanted = [alias for key in deleted for alias in desired.aliases(*key, prefix=prefix)]
+        tasks = [group.create_task(called(alias)) for alias in wanted]
+    found = {room_id: alias for task in tasks for room_id, alias in task.result().items()}
+    return tuple(Room(room_id=room_id, purpose="worker", alias=alias) for room_id, alias in found.items())
+
+
+async def _below(homeserver: Homeserver, space: str) -> dict[str, str]:
+    """A space, and all rooms and spaces under it, with the alias that they show ('' for none)."""
+    found: dict[str, str] = {}
     query = {"limit": "50"}
     while True:
         path = f"_matrix/client/v1/rooms/{quote(space)}/hierarchy"
         page = await homeserver.call("GET", path, query=query)
-        found |= {str(room["room_id"]) for room in page["rooms"]}
+        found |= {str(room["room_id"]): localpart(str(room.get("canonical_alias") or "")) for room in page["rooms"]}
         if not page.get("next_batch"):
             return found
         query["from"] = str(page["next_batch"])
@@ -205,7 +234,8 @@ async def _declare(
     await journal.open_rooms(db, done.rooms)
     if found.ops_room:
         await meta.put(db, meta.GREETED, found.ops_room)
-    for room in found.direct:
+    left = () if done.problems else found.left  # one that could not be read may declare them
+    for room in (*found.direct, *found.journal, *left):  # one that is half ended looks like a direct one
         await rooms.put(db, room)
 
 

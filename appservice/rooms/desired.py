@@ -65,7 +65,21 @@ def journal_alias(number: int, *, prefix: str) -> str:
 
 def own_room(agent: Agent, *, prefix: str) -> str:
     """Alias of the room in which an agent is asked."""
-    return f"{prefix}manager-{agent.name}" if agent.role == "manager" else f"{prefix}worker-{agent.name}"
+    [alias] = aliases("Manager" if agent.role == "manager" else "Worker", agent.name, prefix=prefix)
+    return alias
+
+
+def aliases(kind: str, name: str, *, prefix: str) -> list[str]:
+    """Of the rooms that are called after an object, a space first."""
+    return [f"{prefix}{word}-{name}" for word in _CALLED.get(kind, ())]
+
+
+def is_of_a_part(alias: str, *, prefix: str) -> bool:
+    """Whether a room under a team's space is one of its agents', and not what people hung there."""
+    return alias.startswith((f"{prefix}worker-", f"{prefix}leader-dm-"))
+
+
+_CALLED: Mapping[str, tuple[str, ...]] = {"Worker": ("worker",), "Manager": ("manager",), "Team": ("space", "team")}
 
 
 def space(*, prefix: str, operators: frozenset[str], people: frozenset[str] = frozenset(), bot: str) -> DesiredRoom:
@@ -123,8 +137,9 @@ def _team_rooms(roster: Roster, team: Team, prefix: str, root: str) -> Iterator[
     members = admins | agents | _people(roster, team.name)
     powers = dict.fromkeys(admins, OPERATOR_POWER) | {leader.user: LEADER_POWER}
     about = team.description or f"Team {team.name}: {', '.join((team.leader, *team.members))}."
+    space_alias, team_alias = aliases("Team", team.name, prefix=prefix)
     whole = DesiredRoom(
-        alias=f"{prefix}space-{team.name}",
+        alias=space_alias,
         name=f"Team {team.name}",
         topic=about,
         purpose="team-space",
@@ -135,7 +150,7 @@ def _team_rooms(roster: Roster, team: Team, prefix: str, root: str) -> Iterator[
     )
     yield whole
     yield DesiredRoom(
-        alias=f"{prefix}team-{team.name}",
+        alias=team_alias,
         name=f"{team.name} (team)",
         topic=f"{about} Ask {team.leader} by mentioning @{team.leader}.",
         purpose="team",

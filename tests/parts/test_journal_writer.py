@@ -18,6 +18,7 @@ from appservice.store import declaring, housekeeping, journal, objects, rooms
 from appservice.store.changes import Key
 from appservice.store.database import Database
 from appservice.store.declaring import Author
+from tests.journeys.test_teams import TEAM
 from tests.support.journalled import BOT, TYPE, Journalled, declare, journalled, published
 from tests.support.stack import worker_yaml
 from tests.support.synapse import SERVER_NAME
@@ -208,7 +209,6 @@ async def test_direct_rooms_are_known_again_and_nothing_said_there_is_asked_agai
     found = await rooms.get(other, direct)
     assert found is not None
     assert (found.purpose, found.owner, found.seen) == ("direct", user, last)
-    assert await rooms.get(other, await bed.room()) is None  # its keeper finds it by its alias
 
 
 async def test_what_is_not_empty_or_has_no_journal_is_refused(bed: Journalled) -> None:
@@ -235,6 +235,56 @@ async def test_what_an_operator_wrote_last_is_left_for_the_next_start(bed: Journ
     bed.received.clear()
     await bed.publish(other)
     assert [one["event_id"] for one in bed.received] == [event]
+    assert (await bed.state())["worker/alice"] == {"document": worker_yaml("alice", soul="not seen")}
+
+
+async def test_what_an_operator_writes_is_an_apply_from_the_first_moment_after_a_restore(bed: Journalled) -> None:
+    store = await bed.store()
+    await declare(store, worker_yaml("alice", soul="published"))
+    await bed.publish(store)
+    room = await bed.room()
+    other = await bed.store("other.db")
+    await bed.rebuilt(other)
+    door = await bed.door(other, bed.writer(other))
+    written = await write(bed, "worker/alice", {"document": worker_yaml("alice", soul="meanwhile")})
+    event = await bed.operator.event(room, lambda event: event["event_id"] == written)
+    read = events.parse(event | {"room_id": room})
+    assert read is not None
+
+    assert door.takes(read, await rooms.get(other, room))  # nobody has looked at the rooms yet
+    await door.handle(read)
+
+    assert "meanwhile" in (await published(other, ALICE)).text
+    assert (await bed.state())["worker/alice"]["cause"] == written
+
+
+async def test_rooms_of_a_deletion_that_was_under_way_are_ended_after_a_restore(bed: Journalled) -> None:
+    store = await bed.store()
+    for text in (worker_yaml("alice"), worker_yaml("bob"), TEAM.format(team="crew")):
+        await declare(store, text)
+    await bed.publish(store)
+    keeper = bed.keeper(store)
+    for key in await keeper.everything():
+        await keeper.reconcile(key)
+    names = ("worker-bob", "worker-alice", "space-crew", "team-crew", "leader-dm-crew-lead", "worker-crew-lead")
+    before = {name: await bed.id(name) for name in names}
+    for key in (ALICE, Key("Team", "crew")):
+        await delete(store, key)
+    await bed.publish(store)
+    space = await bed.id("space")
+    await bed.homeserver.put_state(str(space), "m.space.child", {}, str(before["worker-alice"]))  # so far it came
+
+    other = await bed.store("other.db")
+    await bed.rebuilt(other)
+    keeper = bed.keeper(other)
+    for key in await keeper.everything():
+        await keeper.reconcile(key)
+
+    assert {name for name in names if await bed.id(name)} == {"worker-bob"}
+    assert await bed.id("worker-bob") == before["worker-bob"]
+    for name in names[1:]:
+        end = await bed.operator.event(str(before[name]), lambda event: event["type"] == "m.room.tombstone")
+        assert "was deleted" in end["content"]["body"]
 
 
 async def test_what_somebody_wrote_meanwhile_is_not_taken_back_before_its_turn(bed: Journalled) -> None:

@@ -54,11 +54,17 @@ class Journalled:
         self.exits.push_async_callback(found.close)
         return found
 
-    def writer(self, store: Database, *, limit: int = 1000) -> Journal:
-        """A writer as a control plane has it that was started just now."""
+    def keeper(self, store: Database) -> RoomKeeper:
+        """The keeper of the rooms as a control plane has it that was started just now."""
 
         async def operators() -> frozenset[str]:
             return frozenset({self.operator.user_id})
+
+        declared = Declared(store, NAMES, operators, prefix=self.prefix)
+        return RoomKeeper(self.homeserver, store, declared, Identities(self.homeserver, NAMES))
+
+    def writer(self, store: Database, *, limit: int = 1000) -> Journal:
+        """A writer as a control plane has it that was started just now."""
 
         async def receive(events: Sequence[dict[str, Any]]) -> None:
             self.received += await store.write(lambda db: inbox.add(db, events, now=0.0))
@@ -66,12 +72,11 @@ class Journalled:
         async def tell(keys: Sequence[str]) -> None:
             self.told.append(keys)
 
-        declared = Declared(store, NAMES, operators, prefix=self.prefix)
         found = Journal(
             store=store,
             changes=Changes(),
             homeserver=self.homeserver,
-            rooms=RoomKeeper(self.homeserver, store, declared, Identities(self.homeserver, NAMES)),
+            rooms=self.keeper(store),
             prefix=self.prefix,
             receive=receive,
             tell=tell,
@@ -103,10 +108,13 @@ class Journalled:
         await found.publish()
         return found
 
+    async def id(self, name: str) -> str | None:
+        """Of one of our rooms, by its alias without the prefix."""
+        return await self.homeserver.resolve(f"#{self.prefix}{name}:{SERVER_NAME}")
+
     async def room(self, number: int = 1) -> str:
         """Id of a room of the journal."""
-        alias = f"{self.prefix}journal{f'-{number}' if number > 1 else ''}"
-        found = await self.homeserver.resolve(f"#{alias}:{SERVER_NAME}")
+        found = await self.id(f"journal{f'-{number}' if number > 1 else ''}")
         assert found is not None
         return found
 
