@@ -134,7 +134,13 @@ async def _compose(settings: Settings, store: Database, stack: AsyncExitStack) -
     operators = Operators(homeserver, members)
     names = Names(bot=settings.bot_id, prefix=settings.user_prefix, server_name=settings.server_name)
     available = providers.providers(settings, os.environ)
-    keeper = GatewayKeeper(store, gateway, available, lambda model: providers.route(model, settings, available))
+    keeper = GatewayKeeper(
+        store,
+        gateway,
+        available,
+        lambda model: providers.route(model, settings, available),
+        default_model=providers.default_model(settings, available),
+    )
 
     async def on_dead(item: Outgoing, reason: str) -> None:
         if not item.txn_id.startswith("dead."):
@@ -288,6 +294,7 @@ async def _compose(settings: Settings, store: Database, stack: AsyncExitStack) -
         router=router,
         checks=checks,
         keys=keys,
+        keeper=keeper,
         room_keeper=room_keeper,
         declared=declared,
         accounts=people,

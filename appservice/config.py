@@ -80,6 +80,7 @@ class AgentSettings(Section):
     backend: Literal["auto", "docker", "process"] = Field("auto", description="auto: Docker if it answers")
     docker_host: str = Field("", description="for example unix:///var/run/docker.sock; default: the SDK's own rules")
     image: str = Field("", description="image of the native agent; default: opsroom/worker:VERSION")
+    model: str = Field("", description="model of agents that name none, or `default`; empty: the first that is known")
     memory_mb: int = Field(512, description="memory of one agent")
     cpus: float = Field(1.0, description="cores of one agent")
     pids: int = Field(256, description="processes and threads of one agent")

@@ -33,6 +33,7 @@ from appservice.reconcile.accounts import Accounts
 from appservice.reconcile.desk import Desk
 from appservice.reconcile.engine import Engine
 from appservice.reconcile.journal import Journal
+from appservice.reconcile.keeper import GatewayKeeper
 from appservice.reconcile.orphans import Orphans
 from appservice.reconcile.rooms import KIND as ROOM
 from appservice.reconcile.rooms import RoomKeeper
@@ -78,6 +79,7 @@ class Plane:
     router: Router
     checks: Checks
     keys: Keys
+    keeper: GatewayKeeper
     room_keeper: RoomKeeper
     declared: Declared
     accounts: Accounts
@@ -265,7 +267,7 @@ class Plane:
         stored = await objects.get(self.store, Key("Worker", name))
         if stored is None or stored.deleting:
             return None
-        return [str(stored.document["spec"]["model"])]
+        return [self.keeper.model(str(stored.document["spec"]["model"]))]
 
     async def numbers(self) -> dict[str, float]:
         """For `/metrics`."""

@@ -204,7 +204,8 @@ def _row(item: Mapping[str, Any], *, wide: bool) -> dict[str, str]:
     """One object; columns that are empty in every row are left out."""
     spec, status, metadata = item["spec"], item["status"], item["metadata"]
     owner = next((f"{one['kind'].lower()}/{one['name']}" for one in metadata.get("ownerReferences", ())), "")
-    row = {"NAME": metadata["name"], "STATE": _state(item), "MODEL": spec.get("model", ""), "PART OF": owner}
+    model = status.get("model") or spec.get("model", "")
+    row = {"NAME": metadata["name"], "STATE": _state(item), "MODEL": model, "PART OF": owner}
     if item["kind"] == "Team":
         ready = f"{status.get('readyWorkers', 0)} of {status.get('totalWorkers', len(spec.get('workers', ())))} ready"
         row |= {"LEADER": spec["leader"]["name"], "WORKERS": ready}

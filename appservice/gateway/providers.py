@@ -51,6 +51,14 @@ def route(model: str, settings: Settings, present: Iterable[Provider]) -> str:
     raise NotFound(f"No provider serves the model {model!r}.", where="providers", fix=f"Served are: {served}.")
 
 
+def default_model(settings: Settings, present: Iterable[Provider]) -> str:
+    """What agents use that name no model: as set, else the first that a provider names, the demo model where nothing
+    else is; '' when it cannot be told."""
+    named = (model for item in settings.providers for model in item.models if not set("*?[") & set(model))
+    demo_only = [provider.name for provider in present] == [DEMO]
+    return settings.agents.model or next(named, "") or (DEMO if demo_only else "")
+
+
 def _declared(item: ModelProvider) -> Provider:
     return Provider(
         name=item.name,

@@ -42,7 +42,7 @@ def head(stored: Stored, found: Status, now: float) -> str:
         "Name": spec.get("displayName", ""),
         "Level": spec.get("permissionLevel", ""),
         "Note": spec.get("note", ""),
-        "Model": spec.get("model", ""),
+        "Model": seen.get("model") or spec.get("model", ""),
         "Matrix user": seen.get("matrixUserID", ""),
         "Room": render.room_link(stored.name, found),
         "Rooms": len(seen.get("rooms", ())) or "",

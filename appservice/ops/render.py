@@ -145,7 +145,7 @@ def _column(column: str, stored: Stored, status: Status, *, now: float) -> str:
         case "MATRIX USER":
             return str(facts.get("matrixUserID", ""))
         case "MODEL":
-            return str(spec.get("model", ""))
+            return str(facts.get("model") or spec.get("model", ""))
     return duration(now - stored.created_at)
 
 

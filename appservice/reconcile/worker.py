@@ -50,7 +50,8 @@ class WorkerReconciler:
 
     async def build(self, stored: Stored) -> float | None:
         """One pass; seconds until the next look. Raises the first step's error."""
-        spec = WorkerSpec.model_validate(stored.document["spec"])
+        declared = WorkerSpec.model_validate(stored.document["spec"])
+        spec = declared.model_copy(update={"model": self._w.keeper.model(declared.model)})
         old = await status.get(self._w.store, stored.key)
         awake_until = await self._awake_until(stored.name)
         want = wanted(spec.state, awake=awake_until > time())
@@ -58,7 +59,7 @@ class WorkerReconciler:
         facts: dict[str, Any] = {
             "matrixUserID": self._user(stored.name),
             "restart": stored.restart,
-        }
+        } | ({"model": spec.model} if spec != declared else {})
         conditions, errors = await self._steps(stored, spec, want, facts)
         ready = all(condition.status == "True" for condition in conditions)
         conditions.append(effective(stored))

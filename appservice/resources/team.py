@@ -11,7 +11,7 @@ from pydantic_core import InitErrorDetails
 from appservice.resources import worker
 from appservice.resources.kind import Duration, Kind, Name, ShortText, Spec, Text, fault
 from appservice.resources.source import FieldPath, shown
-from appservice.resources.worker import ChannelPolicy, WorkerSpec
+from appservice.resources.worker import DEFAULT_MODEL, ChannelPolicy, WorkerSpec
 
 MOST_WORKERS: Final = 127
 
@@ -53,7 +53,9 @@ class _Named(Spec):
 
 
 class TeamWorker(WorkerSpec, _Named):
-    """A worker that lives in its team."""
+    """A worker that lives in its team. Without `model` it has its leader's, and that one the settings' own."""
+
+    model: Annotated[ShortText, AfterValidator(worker._model)] = DEFAULT_MODEL
 
 
 class Leader(TeamWorker):
@@ -107,16 +109,22 @@ class Member:
 
 def members(name: str, spec: TeamSpec) -> tuple[Member, ...]:
     """All agents of the team called `name`, the leader first."""
-    leader = Member(team=name, name=spec.leader.name, role="leader", spec=_plain(spec.leader), path=("spec", "leader"))
+    leader = Member(
+        team=name, name=spec.leader.name, role="leader", spec=_plain(spec.leader, spec.leader), path=("spec", "leader")
+    )
     workers = (
-        Member(team=name, name=each.name, role="member", spec=_plain(each), path=("spec", "workers", index))
+        Member(
+            team=name, name=each.name, role="member", spec=_plain(each, spec.leader), path=("spec", "workers", index)
+        )
         for index, each in enumerate(spec.workers)
     )
     return (leader, *workers)
 
 
-def _plain(agent: TeamWorker) -> WorkerSpec:
-    return WorkerSpec.model_validate(agent.model_dump(by_alias=True, include=set(WorkerSpec.model_fields)))
+def _plain(agent: TeamWorker, leader: Leader) -> WorkerSpec:
+    declared = agent.model_dump(by_alias=True, include=set(WorkerSpec.model_fields))
+    model = leader.model if agent.model == DEFAULT_MODEL else agent.model
+    return WorkerSpec.model_validate(declared | {"model": model})
 
 
 PENDING: Final = {

@@ -22,6 +22,7 @@ from appservice.resources.source import shown
 
 Runtime = Literal["native", "openclaw", "copaw", "hermes"]
 DEFAULT_RUNTIME: Final = "native"
+DEFAULT_MODEL: Final = "default"  # stands for the one that the settings give
 RunState = Literal["Running", "Sleeping", "Stopped"]
 
 _MODEL_PREFIX = "hiclaw-gateway/"

@@ -71,6 +71,16 @@ async def test_a_team_is_made_answers_in_its_room_and_goes_whole(stack: Stack) -
     assert not (stack.data_dir / "sandboxes" / "crew-one").exists()
 
 
+async def test_agents_of_a_team_that_name_no_model_use_the_one_of_the_settings(stack: Stack) -> None:
+    plain = "".join(line for line in TEAM.format(team="plain").splitlines(keepends=True) if "model" not in line)
+    assert "created `team/plain` — ready" in (await stack.apply(plain)).text
+    assert "Model: gpt-test" in (await stack.command("!describe worker/plain-one")).text
+    room = await stack.joined(stack.op, "worker-plain-one")
+    question = await stack.ask(room, "plain-one", "are you there?")
+    assert "You said" in (await stack.op.answer_to(question, "You said")).text
+    assert "No changes" in (await stack.apply(plain)).text
+
+
 async def test_an_agent_of_a_team_sleeps_and_wakes_where_it_is_declared(stack: Stack) -> None:
     assert "ready" in (await stack.apply(TEAM.format(team="shifts"))).text
     assert "changed `team/shifts` — ready" in (await stack.command("!sleep shifts-two")).text

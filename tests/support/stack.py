@@ -141,9 +141,8 @@ async def opened(*flags: object, **environment: str) -> AsyncIterator[Stack]:
     folder = Path(mkdtemp(prefix="ops-"))
     async with AsyncExitStack() as exits:
         provider = await exits.enter_async_context(ScriptedProvider())
-        running = await up.start(
-            folder / "w", *flags, OPENAI_API_KEY=KEY, OPENAI_BASE_URL=provider.base_url, **environment
-        )
+        known = {"OPENAI_API_KEY": KEY, "OPENAI_BASE_URL": provider.base_url, "OPSROOM_AGENTS__MODEL": "gpt-test"}
+        running = await up.start(folder / "w", *flags, **known, **environment)
         exits.push_async_callback(running.stop)
         info = await running.info()
         password = Path(info["password_file"]).read_text().strip()

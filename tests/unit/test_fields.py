@@ -69,7 +69,7 @@ def access(text: str, name: str) -> object:
 
 
 def gateway(text: str, name: str) -> object:
-    found, _ = keeper.routed(_workers(text), lambda _model: "house")
+    found, _ = keeper.routed(_workers(text), lambda _model: "house", lambda model: model)
     return [consumer for consumer in found if consumer.name == name]
 
 

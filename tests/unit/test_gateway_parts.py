@@ -1,17 +1,18 @@
 """The pure parts of the gateway: providers, tokens, the demo model, the usage log."""
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from appservice.config import Settings
+from appservice.config import AgentSettings, Settings
 from appservice.errors import Denied, Invalid, NotFound
 from appservice.gateway import demo, usage
 from appservice.gateway.layout import EnvoyFixed, control_socket
 from appservice.gateway.protocol import Provider
-from appservice.gateway.providers import check_key, providers, route
+from appservice.gateway.providers import check_key, default_model, providers, route
 from appservice.gateway.tokens import TokenKey
 from tests.support.gateway import Recorder, serving
 from tests.support.provider import ScriptedProvider
@@ -103,6 +104,25 @@ def test_a_model_that_nobody_lists_is_refused_with_what_is_served() -> None:
     chosen = settings({"name": "limited", "base_url": "http://a/v1", "models": ["qwen*"]})
     with pytest.raises(NotFound, match=r"qwen\*"):
         route("gpt-5", chosen, providers(chosen, {}))
+
+
+@pytest.mark.parametrize(
+    ("own", "lists", "environ", "expected"),
+    [
+        ("", (), {}, "demo"),
+        ("qwen-max", (), {}, "qwen-max"),
+        ("", (["qwen*", "glm-5"], ["gpt-5"]), {}, "glm-5"),
+        ("gpt-5", (["qwen*", "glm-5"],), {}, "gpt-5"),
+        ("", (["qwen*"],), {}, ""),
+        ("", (), {"OPENAI_API_KEY": "k"}, ""),
+    ],
+)
+def test_agents_that_name_no_model_use_the_one_that_is_set_or_else_the_first_that_is_named(
+    own: str, lists: Sequence[list[str]], environ: Mapping[str, str], expected: str
+) -> None:
+    items = [{"name": f"p{n}", "base_url": "http://a/v1", "models": models} for n, models in enumerate(lists)]
+    chosen = settings(*items).model_copy(update={"agents": AgentSettings(model=own)})
+    assert default_model(chosen, providers(chosen, environ)) == expected
 
 
 async def test_a_key_is_checked_with_a_real_call() -> None:

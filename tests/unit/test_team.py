@@ -7,7 +7,7 @@ from appservice.resources.access import AccessEntry, Scope
 from appservice.resources.kind import Spec
 from appservice.resources.registry import canonical, parse
 from appservice.resources.team import KIND, PENDING, Leader, Member, TeamSpec, TeamWorker, members
-from appservice.resources.worker import ChannelPolicy, ExposedPort, McpServer, WorkerSpec
+from appservice.resources.worker import DEFAULT_MODEL, ChannelPolicy, ExposedPort, McpServer, WorkerSpec
 
 HEAD = "apiVersion: hiclaw.io/v1beta1\nkind: Team\nmetadata:\n  name: dev\nspec:\n"
 LEADER = "  leader:\n    name: lena\n    model: m\n"
@@ -65,8 +65,8 @@ def fields(model: type[Spec]) -> set[str | None]:
     return {info.alias for info in model.model_fields.values()}
 
 
-def test_only_a_leader_with_name_and_model_is_required() -> None:
-    found = spec()
+def test_only_a_leader_with_a_name_is_required() -> None:
+    found = read(f"{HEAD}  leader: {{name: lena}}\n")
 
     assert (found.workers, found.admin, found.peer_mentions, found.channel_policy) == ((), None, True, ChannelPolicy())
     assert (found.leader.heartbeat.enabled, found.leader.worker_idle_timeout) == (False, "")
@@ -108,7 +108,6 @@ def test_what_is_no_duration_is_refused(duration: str) -> None:
     ("lines", "where", "said"),
     [
         ("  workers: []\n", "line 5, spec", "Add `leader:` with a value."),
-        ("  leader: {name: lena}\n", "line 6, spec.leader.model", "Add `model:` with a value."),
         ("  leader: {model: m}\n", "line 6, spec.leader.name", "Add `name:` with a value."),
         ("  leader:\n    name: lena\n    modle: m\n", "line 8, spec.leader.modle", "Did you mean `model`?"),
         ("  leader: {name: manager, model: m}\n", "line 6, spec.leader.name", "Try `manager-agent`."),
@@ -128,7 +127,6 @@ def test_what_is_no_duration_is_refused(duration: str) -> None:
             "line 9, spec.admin.matrixUserId",
             '"pm" is not a full Matrix id. Write it as "@alice:example.org", in quotes.',
         ),
-        (f"{LEADER}  workers:\n    - name: ben\n", "line 10, spec.workers[0].model", "Add `model:` with a value."),
         (f"{LEADER}  workers:\n    - model: m\n", "line 10, spec.workers[0].name", "Add `name:` with a value."),
         (f"{LEADER}  workers:\n{BEN}      every: 1m\n", "line 12, spec.workers[0].every", "Its fields are name, model"),
         (
@@ -174,6 +172,14 @@ def test_the_members_are_the_leader_and_then_the_workers() -> None:
         Member(team="dev", name="ben", role="member", spec=WorkerSpec(model="m"), path=("spec", "workers", 0)),
         Member(team="dev", name="carla", role="member", spec=WorkerSpec(model="n"), path=("spec", "workers", 1)),
     )
+
+
+def test_a_member_without_a_model_has_its_leaders_and_a_leader_without_one_the_default() -> None:
+    workers = f"{BEN}    - name: carla\n"
+
+    assert [member.spec.model for member in members("dev", spec(workers=workers.replace(": m", ": n")))] == [*"mnm"]
+    nobody = read(f"{HEAD}  leader: {{name: lena}}\n  workers:\n    - {{name: ben}}\n")
+    assert [member.spec.model for member in members("dev", nobody)] == [DEFAULT_MODEL, DEFAULT_MODEL]
 
 
 def test_a_member_is_what_a_worker_with_the_same_fields_is() -> None:
