@@ -254,7 +254,7 @@ async def _compose(settings: Settings, store: Database, stack: AsyncExitStack) -
         sender=sender,
         runner=runner,
         names=names,
-        roster=declared.roster,
+        declared=declared,
         hop_limit=settings.agents.hop_limit,
     )
     dispatcher = Dispatcher(store, lambda event: plane.handle(event), is_ours=names.is_ours)

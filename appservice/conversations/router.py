@@ -3,13 +3,14 @@
 Each handler returns an Effect: the turn is stored in the same unit that takes the event out of the inbox.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from hashlib import sha256
 from time import time
 
 import structlog
 
+from appservice.conversations.places import place_of, unheard
 from appservice.conversations.runner import Runner
 from appservice.homeserver import content, events
 from appservice.homeserver.client import ERRORS, Homeserver, is_gone
@@ -17,8 +18,9 @@ from appservice.homeserver.dispatch import Effect
 from appservice.homeserver.events import Event
 from appservice.homeserver.members import Members, short
 from appservice.homeserver.sender import Sender
-from appservice.policy.roster import Names, Roster
+from appservice.policy.roster import Names
 from appservice.policy.triggers import Decision, Place, may_trigger
+from appservice.rooms.declared import Declared
 from appservice.store import audit, rooms, turns
 from appservice.store.database import Database
 from appservice.store.outbox import Outgoing
@@ -29,7 +31,6 @@ STOP_KEY = "🛑"
 STOP_WORD = "!stop"
 POLITE_EVERY_S = 3600.0
 DIRECT = "dm"
-_DIRECT = ("direct", "leader-dm", "manager")
 
 log = structlog.get_logger()
 
@@ -44,7 +45,7 @@ class Router:
         sender: Sender,
         runner: Runner,
         names: Names,
-        roster: Callable[[], Awaitable[Roster]],
+        declared: Declared,
         hop_limit: int,
     ) -> None:
         self._store = store
@@ -53,7 +54,7 @@ class Router:
         self._sender = sender
         self._runner = runner
         self._names = names
-        self._roster = roster
+        self._declared = declared
         self._hop_limit = hop_limit
         self._told: dict[tuple[str, str], float] = {}
 
@@ -84,14 +85,14 @@ class Router:
         members = await self._members_in(event.room_id, room)
         if event.body.strip().lower() == STOP_WORD:
             return await self._stop_word(event)
-        asked = sorted(self._asked(event, room, members))
+        place = await self._place(event.sender, room, members)
+        asked = sorted(self._asked(event, place, members))
         if not asked and event.thread:
             asked, end = await self._going_on(event, members)
             if end is not None:
                 return end
         if not asked:
             return None
-        place = self._place(event.sender, room, members)
         allowed = [agent for agent in asked if await self._may(event, agent, place)]
         if not allowed:
             return None
@@ -133,19 +134,16 @@ class Router:
             await self._audit(event, agent, decision)
         await self._say(event, text, user="", thread=answered.thread)
 
-    def _asked(self, event: Event, room: Room | None, members: Mapping[str, str]) -> set[str]:
+    def _asked(self, event: Event, place: Place, members: Mapping[str, str]) -> set[str]:
         """Agents this message is for: those it mentions; in a direct room the one who is there."""
         agents = {user: agent for user in members if (agent := self._names.agent(user))}
-        if self._place(event.sender, room, members) == "direct":
+        if place == "direct":
             return set(agents.values())
         return {agents[user] for user in events.mentions(event.content, members) if user in agents}
 
-    def _place(self, user: str, room: Room | None, members: Mapping[str, str]) -> Place:
-        """Direct: somebody alone with an agent, in a room that is meant for that."""
-        agents = {member for member in members if self._names.agent(member)}
-        others = set(members) - agents - {self._names.bot, user}
-        alone = room is not None and room.purpose in _DIRECT and len(agents) == 1 and not others
-        return "direct" if alone else "group"
+    async def _place(self, user: str, room: Room | None, members: Mapping[str, str]) -> Place:
+        wanted = (await self._declared.rooms()).get(room.alias) if room is not None and room.alias else None
+        return place_of(self._names, user, room, members, wanted.members if wanted else frozenset())
 
     async def _going_on(self, event: Event, members: Mapping[str, str]) -> tuple[list[str], Effect | None]:
         """In a thread that one agent answers in, who began it goes on without a mention; a mention of somebody else,
@@ -160,7 +158,7 @@ class Router:
 
     async def decide(self, user: str, agent: str, place: Place) -> Decision:
         """May this person, or this agent, ask that agent in such a room?"""
-        return may_trigger(await self._roster(), user, agent, place)
+        return may_trigger(await self._declared.roster(), user, agent, place)
 
     async def explain(self, user: str, agent: str, room_id: str) -> Decision:
         """As `decide`, for a room that somebody names: its id, `dm`, or '' for any with others in it."""
@@ -168,10 +166,9 @@ class Router:
             return await self.decide(user, agent, "direct" if room_id else "group")
         room = await rooms.get(self._store, room_id)
         members = await self._members_in(room_id, room)
-        if self._names.user(agent) not in members:
-            reason = f"{agent} is not in that room: nothing said there reaches it."
-            return Decision(verdict="deny", rule="not a member", reason=reason)
-        return await self.decide(user, agent, self._place(user, room, members))
+        if (never := unheard(self._names, user, agent, members)) is not None:
+            return never
+        return await self.decide(user, agent, await self._place(user, room, members))
 
     async def _may(self, event: Event, agent: str, place: Place) -> bool:
         decision = await self.decide(event.sender, agent, place)
