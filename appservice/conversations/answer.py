@@ -55,9 +55,11 @@ def complete(text: str, shown: str) -> bool:
 
 
 def compose(turn: Turn, text: str, *, calls: Sequence[str] = ()) -> dict[str, Any]:
-    """A message of the answer in the question's thread. `calls`: whom its last state mentions."""
+    """A message of the answer in the question's thread. `calls`: whom its last state mentions; other users' names in
+    it are text."""
     why = cause(turn) | ({"final": True} if calls else {})
-    return content.message(text, msgtype="m.text", thread=turn.thread, reply_to=turn.event_id, mention=calls, cause=why)
+    made = content.message(text, msgtype="m.text", thread=turn.thread, reply_to=turn.event_id, mention=calls, cause=why)
+    return content.with_pills_of(made, calls)
 
 
 def outgoing(turn: Turn, sender: str, part: str, body: dict[str, Any]) -> Outgoing:

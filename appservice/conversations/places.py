@@ -7,6 +7,7 @@ from appservice.policy.roster import Names
 from appservice.policy.triggers import Decision, Place
 from appservice.store.rooms import Room
 
+NOT_A_MEMBER = "not a member"  # the rule
 FOR_ONE_AGENT = ("leader-dm", "manager")  # rooms of ours in which no mention is needed
 
 
@@ -33,4 +34,4 @@ def unheard(names: Names, user: str, agent: str, members: Iterable[str]) -> Deci
         reason = f"{short(user)} is not in that room, and can say nothing there."
     else:
         return None
-    return Decision(verdict="deny", rule="not a member", reason=reason)
+    return Decision(verdict="deny", rule=NOT_A_MEMBER, reason=reason)

@@ -5,8 +5,10 @@ Every message carries `m.mentions` (empty unless somebody is called) and the cau
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from html import unescape
 from typing import Any
+from urllib.parse import unquote
 
 from markdown_it import MarkdownIt
 
@@ -15,6 +17,7 @@ from appservice.homeserver.events import map_of
 LIMIT = 48 * 1024  # bytes of content that fit an event with room to spare (65,536 with the envelope)
 CAUSE = "org.opsroom.cause"
 
+_USER_LINK = re.compile(r'<a href="https://matrix\.to/#/((?:@|%40)[^"]*)"[^>]*>(.*?)</a>', re.DOTALL)
 _markdown = MarkdownIt("commonmark", {"html": False, "breaks": True}).enable(["table", "strikethrough"])
 
 
@@ -61,6 +64,16 @@ def _with_pills(markdown: str, users: Sequence[str]) -> str:
         whole_word = rf"(?<![\w`\[/]){re.escape(user)}(?![\w-])"
         markdown = re.sub(whole_word, f"[{user}](https://matrix.to/#/{user})", markdown)
     return markdown
+
+
+def with_pills_of(content: Mapping[str, Any], users: Collection[str]) -> dict[str, Any]:
+    """A message in which links to other users than these are text: clients show such a link as a mention."""
+
+    def shown(link: re.Match[str]) -> str:
+        return link[0] if unquote(unescape(link[1])).partition("?")[0] in users else link[2]
+
+    html = content.get("formatted_body")
+    return dict(content) | ({"formatted_body": _USER_LINK.sub(shown, html)} if html else {})
 
 
 def edit(content: Mapping[str, Any], target: str) -> dict[str, Any]:
