@@ -1,0 +1,47 @@
+"""What writers of the REST API may do to the state that is there."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.api import Api
+from tests.support.rest import Ours, opened, served
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[Ours]:
+    async with opened(tmp_path) as found:
+        yield found
+
+
+@pytest.fixture
+async def rest(world: Ours) -> AsyncIterator[Api]:
+    async with served(world) as found:
+        yield found
+
+
+async def test_what_is_being_deleted_comes_back_only_when_it_is_declared_as_a_whole(world: Ours, rest: Api) -> None:
+    await world.declare("a")
+    whole = (await rest.ask("GET", "workers/a")).body
+    assert (await rest.ask("DELETE", "workers/a")).status == 202
+    for method, path, body in (
+        ("PATCH", "workers/a", {"spec": {"model": "other"}}),
+        ("POST", "workers/a/wake", None),
+        ("POST", "workers/a/sleep", None),
+    ):
+        told = await rest.ask(method, path, body)
+        assert (told.status, "is being deleted" in told.body["detail"]) == (409, True)
+    back = await rest.ask("PUT", "workers/a", {"spec": whole["spec"]})
+    assert (back.status, "deletionTimestamp" in back.body["metadata"]) == (200, False)
+
+
+async def test_a_name_that_somebody_else_has_is_a_conflict(world: Ours, rest: Api) -> None:
+    """The document is right; it is the state that is in its way."""
+    await world.declare("a")
+    human = {"metadata": {"name": "a"}, "spec": {"displayName": "A", "permissionLevel": 1}}
+    told = await rest.ask("POST", "humans", human)
+    assert (told.status, told.body["problems"][0]["where"]) == (409, "the body, line 4, metadata.name"), told
+    assert "is taken by `worker/a`" in told.body["detail"]
+    ours = await rest.ask("POST", "humans", human | {"metadata": {"name": "agent-a"}})
+    assert (ours.status, "Opsroom's own" in ours.body["detail"]) == (422, True)
