@@ -69,7 +69,7 @@ class Desk:
     async def plan(
         self, documents: Sequence[Document], *, prune: bool = False
     ) -> tuple[list[Step], Mapping[Key, Stored]]:
-        """What `declare` would do, and the state that it would do it to. Raises Invalid where that would."""
+        """What `declare` would do, and the state that it would do it to. Raises what that would."""
         known = await _known(self._store)
         declaring.check(documents, known, self._is_ours, self._names.server_name)
         return planning.plan(documents, known, prune=prune), known
@@ -84,7 +84,8 @@ class Desk:
         also: Also = _nothing,
         first: First = _anyhow,
     ) -> Accepted:
-        """Raises Invalid when a name is taken, Conflict when this is not what was expected: then nothing is stored."""
+        """Raises Conflict when a name is taken, or this is not what was expected; Invalid when a name is not to be had.
+        Then nothing is stored."""
 
         async def unit(db: Connection) -> Accepted:
             await first(db)

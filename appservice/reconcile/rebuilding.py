@@ -225,7 +225,7 @@ async def _declare(
         author = Author(user=change.author, cause=change.cause, now=change.at)
         try:
             await declaring.declare(db, [document], author, is_ours=lambda word: names.is_ours(names.person(word)))
-        except Invalid as error:
+        except (Conflict, Invalid) as error:
             done.problems += _told(str(change.key), error)
         else:
             await journal.number(db, change)

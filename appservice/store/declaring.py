@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from appservice.errors import Invalid, Problem
+from appservice.errors import Conflict, Invalid, Problem
 from appservice.resources import manager, registry, team, unique
 from appservice.resources.document import Document
 from appservice.resources.human import HumanSpec
@@ -89,8 +89,7 @@ async def declare(
     agent's; `server_name`: whose people it may name, '' for anybody's; `prune`: delete what else is in the documents'
     set, files kept.
 
-    Raises Invalid, with every place, when a name belongs to something else already, or to somebody of another server:
-    then nothing may be kept.
+    Raises what `check` does: then nothing may be kept.
     """
     known = {stored.key: stored for stored in await objects.every(db)}
     check(documents, known, is_ours, server_name)
@@ -116,9 +115,11 @@ async def declare(
 def check(
     documents: Sequence[Document], known: Mapping[Key, Stored], is_ours: Callable[[str], bool], server_name: str
 ) -> None:
-    """Raises Invalid, with every place, when a name belongs to something else, or to somebody of another server."""
-    if problems := [*_conflicts(documents, known), *_impostors(documents, is_ours)]:
-        raise Invalid("some names are taken", problems=problems)
+    """Raises Conflict, with every place, when a name belongs to something else that is declared; Invalid when it is
+    Opsroom's own, or that of somebody of another server."""
+    taken, ours = list(_conflicts(documents, known)), list(_impostors(documents, is_ours))
+    if taken or ours:
+        raise (Invalid if ours else Conflict)("some names are taken", problems=[*taken, *ours])
     if problems := list(_foreigners(documents, server_name)):
         raise Invalid("somebody is of another server", problems=problems)
 

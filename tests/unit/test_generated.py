@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from appservice.errors import Invalid
+from appservice.errors import Conflict, Invalid
 from appservice.policy import roster
 from appservice.resources import registry
 from appservice.resources.document import Document
@@ -43,7 +43,7 @@ class World:
         self._database.execute("BEGIN")
         try:
             result = asyncio.run(_run(unit, Connection(self._database, set())))
-        except Invalid:
+        except (Conflict, Invalid):
             self._database.execute("ROLLBACK")
             raise
         self._database.execute("ROLLBACK" if cut_off else "COMMIT")
@@ -133,7 +133,7 @@ def _refuse_something(shaken: World) -> None:
     before = shaken.outcome()
     try:
         shaken.apply(registry.parse((worker("unheard-of") + worker(part.name)).encode(), source="bad.yaml"))
-    except Invalid:
+    except (Conflict, Invalid):
         assert shaken.outcome() == before
         return
     raise AssertionError(f"{part.name} was taken from {part.owner}")
