@@ -167,11 +167,13 @@ class File(Answer):
 
 
 class Told(Answer):
-    """What the ops room would have said, as Markdown; `file` when there is more than fits."""
+    """What the ops room would have said, as Markdown; `file` when there is more than fits. `code`: why it failed, as a
+    problem's `type` ends; '' when no error ended it."""
 
     ok: bool
     text: str
     file: File | None
+    code: str
 
 
 class Command(Answer):

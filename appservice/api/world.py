@@ -23,7 +23,7 @@ from appservice.store.objects import Stored
 
 
 class Told(Protocol):
-    """The end of a command. `file`: name and text."""
+    """The end of a command. `file`: name and text; `code`: of the error that ended it."""
 
     @property
     def text(self) -> str: ...
@@ -31,6 +31,8 @@ class Told(Protocol):
     def ok(self) -> bool: ...
     @property
     def file(self) -> tuple[str, str] | None: ...
+    @property
+    def code(self) -> str: ...
 
 
 class Obey(Protocol):

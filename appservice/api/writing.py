@@ -146,7 +146,7 @@ class Writing:
                 asked.words, user=call.user, cause=call.cause, given=asked.given, source=asked.source, progress=progress
             )
             file = {"name": told.file[0], "text": told.file[1]} if told.file else None
-            return {"ok": told.ok, "text": told.text, "file": file}
+            return {"ok": told.ok, "text": told.text, "file": file, "code": told.code}
 
         if "text/event-stream" not in call.request.headers.get("Accept", ""):
             return web.json_response(await obey(lambda _text: None))

@@ -4,23 +4,26 @@ well; lists and objects are the REST API's."""
 import argparse
 import json
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from shutil import rmtree
+from tempfile import mkdtemp
 from typing import Any, Final
 from urllib.parse import quote
 
 from appservice.cli import console, terminal
 from appservice.cli.client import Client
-from appservice.errors import Invalid, NotFound, Unavailable
+from appservice.errors import Conflict, Denied, Invalid, NotFound, OpsroomError, Unavailable
 from appservice.ops import shell
 from appservice.resources import registry
 from appservice.resources.printing import to_yaml
 
 _YAML: Final = (".yaml", ".yml", ".json")
+_ERRORS: Final = {kind.code: kind for kind in (Invalid, NotFound, Conflict, Denied, Unavailable)}
 
 
 def run(command: str, client: Client, options: argparse.Namespace) -> int:
@@ -59,9 +62,8 @@ def client_for(options: argparse.Namespace, data_dir: Path) -> Client:
 
 
 def _obey(client: Client, words: Sequence[str], *, given: str = "", source: str = "the input") -> int:
-    told = _answer(client, words, given=given, source=source)
-    _say(told)
-    return 0 if told["ok"] else 1
+    console.answer(_said(_answer(client, words, given=given, source=source)))
+    return 0
 
 
 def _answer(client: Client, words: Sequence[str], *, given: str = "", source: str = "the input") -> Mapping[str, Any]:
@@ -79,21 +81,25 @@ def _answer(client: Client, words: Sequence[str], *, given: str = "", source: st
     raise Unavailable("Opsroom ended before the command did.", fix="Ask again: `opsroom status`.")
 
 
-def _say(told: Mapping[str, Any]) -> None:
+def _said(told: Mapping[str, Any]) -> str:
+    """What a command says at its end. Raises what ended it."""
     text = terminal.plain(told["file"]["text"] if told["file"] else told["text"])
-    if told["ok"]:
-        console.answer(text)
-    else:
-        console.complain(text)
+    if not told["ok"]:
+        raise _ERRORS.get(told["code"], OpsroomError)(text)
+    return text
 
 
 def _apply(client: Client, options: argparse.Namespace) -> int:
     text, source = _input(options.files_given)
     if not options.no_wait:
         return _obey(client, shell.words("apply", vars(options)), given=text, source=source)
-    done = client.ask(
-        "POST", "apply", text, dryRun="All" if options.dry_run else "", prune="true" if options.prune else ""
-    )
+    prune = "true" if options.prune else ""
+    done = client.ask("POST", "apply", text, dryRun="All", prune=prune)
+    if not options.dry_run:
+        goes = [f"{step['kind'].lower()}/{step['name']}" for step in done["plan"] if step["action"] == "delete"]
+        if goes and not options.yes:
+            raise Invalid(f"this destroys {', '.join(goes)}. Nothing was done.", fix="Say --yes to do it.")
+        done = client.ask("POST", "apply", text, prune=prune)
     for one in done["results"]:
         console.answer(f"{one['action']} {one['kind'].lower()}/{one['name']}")
     return 0
@@ -106,30 +112,47 @@ def _plan(client: Client, options: argparse.Namespace) -> int:
 
 def _export(client: Client, options: argparse.Namespace) -> int:
     told = _answer(client, shell.words("export", vars(options)))
-    console.answer(told["file"]["text"].rstrip("\n") if told["file"] else told["text"])
+    console.answer(told["file"]["text"].rstrip("\n") if told["file"] else _said(told))
     return 0
 
 
 def _edit(client: Client, options: argparse.Namespace) -> int:
     """In the editor, and applied when it was changed; where there is no terminal, the file itself."""
-    told = _answer(client, shell.words("edit", vars(options)))
+    words = shell.words("edit", vars(options))
+    told = _answer(client, words)
     if not told["file"]:
-        _say(told)
-        return 0 if told["ok"] else 1
+        console.answer(_said(told))
+        return 0
     before, name = told["file"]["text"], told["file"]["name"]
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         console.answer(before.rstrip("\n"))
         return 0
-    with TemporaryDirectory() as folder:
-        file = Path(folder) / name
-        file.write_text(before)
-        editor = os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi"
-        subprocess.run([*editor.split(), str(file)], check=True)
-        after = file.read_text()
+    file = Path(mkdtemp(prefix="opsroom-edit-")) / name
+    file.write_text(before, "utf-8")
+    try:
+        done = _edited(client, file, words, before, yes=options.yes)
+    except (OpsroomError, KeyboardInterrupt):
+        console.say(f"What you wrote is kept in {file}. To apply it as it is: opsroom apply -f {file}")
+        raise
+    rmtree(file.parent)
+    return done
+
+
+def _edited(client: Client, file: Path, words: Sequence[str], before: str, *, yes: bool) -> int:
+    """Have somebody change a file, and apply it unless the object is another one by then. Raises OpsroomError."""
+    editor = os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi"
+    try:
+        subprocess.run([*shlex.split(editor), str(file)], check=True)
+        after = file.read_text("utf-8")
+    except (OSError, ValueError, subprocess.CalledProcessError) as error:
+        raise OpsroomError(f"the editor failed: {error}.", fix="VISUAL or EDITOR names another one.") from error
     if after == before:
         console.say("Nothing was changed.")
         return 0
-    return _obey(client, ["apply"], given=after, source=name)
+    now = _answer(client, words)
+    if not now["file"] or now["file"]["text"] != before:
+        raise Conflict("it has changed while you edited it. Nothing was applied.", fix="Edit it again.")
+    return _obey(client, ["apply", *(["--yes"] if yes else [])], given=after, source=file.name)
 
 
 # -- lists and objects ------------------------------------------------------------------------------

@@ -4,12 +4,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from appservice.errors import OpsroomError
 from appservice.homeserver import content
 from appservice.homeserver.client import Homeserver
 from appservice.homeserver.events import Event
 from appservice.homeserver.live import Live, Pace
 from appservice.homeserver.patience import outlast
 from appservice.homeserver.sender import Sender
+from appservice.ops import render
 from appservice.store import commands
 from appservice.store.database import Connection, Database
 from appservice.store.outbox import Outgoing
@@ -20,11 +22,18 @@ INLINE = 8_000  # bytes; longer answers become a file
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What a command says at its end. `file`: (name, text) when the answer is long."""
+    """What a command says at its end. `file`: (name, text) when the answer is long; `code`: of the error that ended it,
+    '' for none."""
 
     text: str
     ok: bool = True
     file: tuple[str, str] | None = None
+    code: str = ""
+
+
+def failed(error: OpsroomError, source: str = "") -> Answer:
+    """The end of a command that could not be done; `source`: what the person calls the input."""
+    return Answer(text=render.problems(error, source=source), ok=False, code=error.code)
 
 
 class Thread:

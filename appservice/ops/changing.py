@@ -11,7 +11,7 @@ from appservice.errors import Conflict, Invalid, NotFound, OpsroomError, Unavail
 from appservice.homeserver.events import Event
 from appservice.homeserver.members import short
 from appservice.ops import plan, render
-from appservice.ops.answer import Answer
+from appservice.ops.answer import Answer, failed
 from appservice.ops.hands import HISTORY, Hands, Progress, checked
 from appservice.ops.uploads import Uploads
 from appservice.reconcile import plan as planning
@@ -58,7 +58,7 @@ class Changing:
         try:
             outcome = await self._once(event, work)
         except OpsroomError as error:
-            return Answer(text=render.problems(error, source=source), ok=False)
+            return failed(error, source)
         return await self._settle(outcome, progress)
 
     async def _upload(self, event: Event) -> tuple[bytes, str]:

@@ -10,8 +10,8 @@ from time import time
 from appservice.errors import OpsroomError
 from appservice.homeserver.client import ERRORS, readable
 from appservice.homeserver.events import Event
-from appservice.ops import grammar, render
-from appservice.ops.answer import Answer
+from appservice.ops import grammar
+from appservice.ops.answer import Answer, failed
 from appservice.ops.changing import Changing
 from appservice.ops.grammar import Asks
 from appservice.ops.hands import Hands
@@ -48,9 +48,9 @@ class Door:
             request = grammar.request(words)
             return await Verbs(self._h, Given(given, source)).obey(request, event, progress)
         except OpsroomError as error:
-            return Answer(text=render.problems(error), ok=False)
+            return failed(error)
         except ERRORS as error:
-            return Answer(text=render.problems(readable(error, "do this")), ok=False)
+            return failed(readable(error, "do this"))
 
     async def explain(self, user: str, agent: str, room: str) -> tuple[str, str, Decision]:
         """Who is meant, which agent, and may they ask it. Raises OpsroomError."""

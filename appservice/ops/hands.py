@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from appservice.backends.protocol import Backend
 from appservice.config import Settings
-from appservice.errors import Invalid, NotFound
+from appservice.errors import Conflict, Invalid, NotFound
 from appservice.health import Health
 from appservice.homeserver.events import Event
 from appservice.ops.describe import Tries
@@ -71,10 +71,10 @@ class Hands:
         raise NotFound(f"there is no {kind.lower() if kind else 'object'} called `{called}`", fix=hint)
 
     async def own(self, text: str) -> Stored:
-        """As `find`, for what is changed by itself. Raises Invalid for a part of another object."""
+        """As `find`, for what is changed by itself. Raises Conflict for a part of another object."""
         stored = await self.find(text)
         if stored.owner:
-            raise Invalid(
+            raise Conflict(
                 f"`{stored.key}` is part of `{stored.owner}`.", fix=f"Change it there: `!edit {stored.owner}`"
             )
         return stored

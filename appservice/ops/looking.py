@@ -10,7 +10,7 @@ from appservice import __version__
 from appservice.errors import Invalid, NotFound, OpsroomError
 from appservice.homeserver.events import Event
 from appservice.ops import grammar, plan, render
-from appservice.ops.answer import Answer
+from appservice.ops.answer import Answer, failed
 from appservice.ops.describe import describe
 from appservice.ops.grammar import Asks
 from appservice.ops.hands import HISTORY, Hands, Progress, checked, reference
@@ -154,7 +154,7 @@ class Looking:
         try:
             steps, _ = await self._h.desk.plan(checked(data, source), prune=given.prune)
         except OpsroomError as error:
-            return Answer(text=render.problems(error, source=source), ok=False)
+            return failed(error, source)
         return Answer(text=plan.told(steps))
 
 

@@ -22,9 +22,9 @@ from appservice.homeserver.live import Pace
 from appservice.homeserver.members import Members, Operators
 from appservice.homeserver.patience import outlast
 from appservice.homeserver.sender import Sender
-from appservice.ops import grammar, render
+from appservice.ops import grammar
 from appservice.ops.agreements import Agreements
-from appservice.ops.answer import FAILED, OK, Answer, Thread
+from appservice.ops.answer import FAILED, OK, Answer, Thread, failed
 from appservice.ops.order import Order
 from appservice.ops.verbs import Verbs, line
 from appservice.store import audit, commands, rooms
@@ -179,9 +179,9 @@ class OpsRoom:
         try:
             return await self._verbs.run(self._text(event), event, thread.progress)
         except OpsroomError as error:
-            return Answer(text=render.problems(error), ok=False)
+            return failed(error)
         except ERRORS as error:
-            return Answer(text=render.problems(readable(error, "do this")), ok=False)
+            return failed(readable(error, "do this"))
         except Exception:
             reference = event.id[1:9]
             log.exception("command broke", reference=reference)

@@ -36,6 +36,7 @@ _MORE: Final[Mapping[str, tuple[Argument, ...]]] = {
         Argument(("--no-wait",), {"action": "store_true", "help": "return once it is declared, not once it is so"}),
     ),
     "plan": (_FILES,),
+    "edit": (Argument(("--yes",), {"action": "store_true", "help": "also when the change destroys something"}),),
     "get": (_SELECTOR, Argument(("-w", "--watch"), {"action": "store_true", "help": "go on with what changes"})),
     "logs": (Argument(("-f", "--follow"), {"action": "store_true", "help": "go on with what is written from now on"}),),
 }

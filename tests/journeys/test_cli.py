@@ -2,6 +2,9 @@
 
 import asyncio
 import json
+import os
+import pty
+import re
 import shutil
 import signal
 import subprocess
@@ -56,7 +59,7 @@ async def test_a_file_is_applied_and_waited_for(cli: Run, tmp_path: Path) -> Non
 
     file.write_text(worker_yaml("cli-first", state="Stopped", modle="x"))
     wrong = await cli("apply", "-f", file)
-    assert wrong.code == 1
+    assert wrong.code == 2
     assert "Did you mean model?" in wrong.err
     assert "first.yaml has 1 problem" in wrong.err
     assert "line 8" in wrong.err
@@ -122,17 +125,53 @@ async def test_what_the_room_says_is_said_here(cli: Run, stack: Stack, alice: Pa
     assert "Paused" in (await cli("get", "worker/cli-alice")).out
     assert (await cli("resume", "worker/cli-alice")).code == 0
 
-    for words, said in (
-        (("describe", "worker/cli-alicia"), "Did you mean"),
-        (("set", "worker/cli-alice", "modle=x"), "Did you mean model?"),
-        (("restart", "human/nobody"), "there is no"),
+    for words, code, said in (
+        (("describe", "worker/cli-alicia"), 1, "Did you mean"),
+        (("set", "worker/cli-alice", "modle=x"), 2, "Did you mean model?"),
+        (("restart", "human/nobody"), 1, "there is no"),
     ):
         wrong = await cli(*words)
-        assert (wrong.code, wrong.out) == (1, "")
+        assert (wrong.code, wrong.out) == (code, "")
         assert said.lower() in wrong.err.lower()
     assert (await cli("get", "frogs/x")).code == 2
     assert (await cli("delete")).code == 2
     assert (await cli("get", "-o", "xml")).code == 2
+
+
+async def test_an_edit_is_applied_or_kept(cli: Run, stack: Stack, alice: Path, tmp_path: Path) -> None:
+    async def edit(script: str) -> tuple[int, str]:
+        """On a terminal, which is where an editor is."""
+        editor = tmp_path / "editor"
+        editor.write_text(f"#!/bin/sh -e\n{script}\n")
+        editor.chmod(0o755)
+        here, there = pty.openpty()
+        more = {"OPSROOM_DATA_DIR": str(stack.data_dir), "EDITOR": str(editor), "TMPDIR": str(tmp_path)}
+        process = await asyncio.create_subprocess_exec(
+            *(*up.OPSROOM, "edit", "worker/cli-alice"), stdin=there, stdout=there, stderr=PIPE, env=os.environ | more
+        )
+        _, told = await process.communicate()
+        os.close(here)
+        os.close(there)
+        return process.returncode or 0, told.decode()
+
+    def kept(told: str) -> Path:
+        found = re.search(r"kept in (\S+)\. ", told)
+        assert found, told
+        return Path(found[1])
+
+    assert await edit(":") == (0, "Nothing was changed.\n")
+    code, _ = await edit("sed -i 's/soul: brief/soul: kind/' $1")
+    assert (code, "soul: kind" in (await cli("get", "worker/cli-alice", "-o", "yaml")).out) == (0, True)
+    code, told = await edit("sed -i 's/soul: kind/soul: [/' $1")
+    assert (code, "soul: [" in kept(told).read_text()) == (2, True)
+    code, told = await edit("sed -i 's/soul: kind/soul: lost/' $1; exit 3")
+    assert (code, "soul: lost" in kept(told).read_text()) == (1, True)
+    meanwhile = f"{' '.join(up.OPSROOM)} set cli-alice model=meanwhile; sed -i 's/soul: kind/soul: mine/' $1"
+    code, told = await edit(meanwhile)
+    assert (code, "it has changed while you edited it" in told) == (1, True)
+    assert "soul: mine" in kept(told).read_text()
+    now = (await cli("get", "worker/cli-alice", "-o", "yaml")).out
+    assert ("model: meanwhile" in now, "soul: kind" in now) == (True, True)
 
 
 async def test_waiting_for_a_condition_a_phase_and_an_end(cli: Run, alice: Path) -> None:
@@ -201,6 +240,14 @@ async def test_a_team_is_listed_with_how_many_are_ready(cli: Run, tmp_path: Path
     assert row[head.index("LEADER") :].startswith("cli-lead")
     part = await cli("set", "worker/cli-w", "model=x")
     assert (part.code, "is part of team/cli-team" in part.err) == (1, True)
+
+    (tmp_path / "team.yaml").write_text(document("Team", "cli-team", **spec | {"workers": "[]"}))
+    for no_wait in ((), ("--no-wait",)):
+        smaller = await cli("apply", "-f", tmp_path / "team.yaml", *no_wait)
+        assert (smaller.code, smaller.out, "Say --yes to do it." in smaller.err) == (2, "", True)
+    assert "destroys worker/cli-w." in smaller.err
+    done = await cli("apply", "-f", tmp_path / "team.yaml", "--no-wait", "--yes")
+    assert (done.code, done.out) == (0, "changed team/cli-team\n")
 
 
 async def test_another_opsroom_is_asked_with_a_token(cli: Run, stack: Stack, alice: Path, tmp_path: Path) -> None:
