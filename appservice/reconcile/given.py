@@ -14,7 +14,7 @@ from appservice.resources.worker import WorkerSpec
 from appservice.storage.protocol import Access, Grant
 from appservice.store.objects import Stored
 from appservice.workspace import files, skills
-from appservice.workspace.names import SHARED, prefix, team_prefix
+from appservice.workspace.names import MANAGERS, SHARED, prefix, team_prefix
 from appservice.workspace.surroundings import surroundings
 
 TEAM_LABEL = "opsroom.io/team"
@@ -49,11 +49,12 @@ def labels(metadata: Mapping[str, str], own: Mapping[str, str], agent: Agent) ->
 
 
 def access(spec: WorkerSpec, agent: Agent) -> Access:
-    """Its own files, its team's, those for all to read; and what it is granted beyond. Raises Invalid for a grant that
-    says too much once its variables are known."""
-    team = (team_prefix(agent.team),) if agent.team else ()
+    """Its own files, its team's, those for all, which Managers write and others read; and what it is granted beyond.
+    Raises Invalid for a grant that says too much once its variables are known."""
+    manages = agent.role == "manager"
+    common: tuple[str, ...] = (MANAGERS, SHARED) if manages else (team_prefix(agent.team),) if agent.team else ()
     grants = tuple(grant for entry in spec.access_entries for grant in _grants(entry, agent))
-    return Access(write=(prefix(agent.name), *team), read=(SHARED,), grants=grants)
+    return Access(write=(prefix(agent.name), *common), read=() if manages else (SHARED,), grants=grants)
 
 
 def _grants(entry: AccessEntry, agent: Agent) -> Iterator[Grant]:

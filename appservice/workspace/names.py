@@ -9,7 +9,8 @@ MANIFEST = ".opsroom/manifest.json"
 SKILL_FILE = "SKILL.md"
 
 
-SHARED = "shared/"  # read by all agents
+SHARED = "shared/"  # read by all agents, written by Managers
+MANAGERS = "manager/"  # of Managers
 
 
 def team_prefix(team: str) -> str:

@@ -6,6 +6,7 @@ from appservice.backends.protocol import Sandbox
 from appservice.config import Settings
 from appservice.reconcile import given
 from appservice.resources.worker import WorkerSpec
+from appservice.storage.protocol import Access
 from appservice.store.changes import Key
 from tests.support.declared import Company
 
@@ -51,3 +52,13 @@ def test_only_labels_that_reach_the_sandbox_make_it_anew() -> None:
 
     assert sandbox(ours, "lena").spec_hash == sandbox(TEAM, "lena").spec_hash
     assert sandbox(TEAM.replace("gold", "lead"), "lena").spec_hash != sandbox(TEAM, "lena").spec_hash
+
+
+def test_a_manager_writes_what_all_read_and_has_a_folder_of_its_own() -> None:
+    company = Company(f"{TEAM}---\n{HEAD}kind: Manager\nmetadata: {{name: default}}\nspec: {{model: m}}\n")
+
+    def access(name: str) -> Access:
+        return given.access(WorkerSpec(model="m"), company.roster.agents[name])
+
+    assert access("manager") == Access(write=("agents/manager/", "manager/", "shared/"))
+    assert access("ben") == Access(write=("agents/ben/", "teams/dev/"), read=("shared/",))
