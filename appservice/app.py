@@ -299,7 +299,7 @@ async def _compose(settings: Settings, store: Database, stack: AsyncExitStack) -
         declared=declared,
         accounts=people,
         sweeper=Sweeper(store, changes, declared, wake=engine.wake, refresh=engine.refresh),
-        orphans=Orphans(world),
+        orphans=Orphans(world, unheard=journal.unheard, look=engine.refresh),
         journal=journal,
         journal_door=journal_door,
     )

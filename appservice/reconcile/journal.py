@@ -11,7 +11,7 @@ somebody else left there.
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -129,6 +129,12 @@ class Journal:
         """What is known of the rooms may not be so any more."""
         self._looked = False
         self._news.set()
+
+    async def unheard(self) -> frozenset[str] | None:
+        """Keys of objects in the journal that the store has never heard of; None while the rooms were not read."""
+        async with self._lock:
+            declared = {str(change.key) for change in await journal.latest(self._store)}
+            return self._only_here(declared) if self._looked else None
 
     async def mend(self, room_id: str, state_key: str, said: Raw) -> None:
         """Let what is declared stand where somebody wrote something that is handled now, once everything is published.
@@ -286,8 +292,13 @@ class Journal:
             if place.over and self._is_settled(place, waiting) and (place.dropped or not place.live):
                 await self._send(place.room_id, key, {})
                 del self._places[key]
-        if left := sorted(key for key, place in unknown if place.live and not place.dropped):
+        if left := sorted(self._only_here(declared)):
             await self._tell(left)
+
+    def _only_here(self, declared: Collection[str]) -> frozenset[str]:
+        return frozenset(
+            key for key, place in self._places.items() if key not in declared and place.live and not place.dropped
+        )
 
     def _is_settled(self, place: Place, waiting: frozenset[str]) -> bool:
         """Whether nothing of somebody else's stands there that has still to be handled."""

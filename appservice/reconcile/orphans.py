@@ -1,23 +1,31 @@
 """What was made for agents that nobody declares: found by what it is labelled with, and removed.
 
 A teardown leaves nothing, so these come from elsewhere: a store that was restored from an older backup, or hands.
-Rooms are not among them: those that this store knows are ended by their keeper, and others hold what people said.
+Rooms under an alias of ours are known again, and so ended by their keeper: what was said there stays readable. Not so
+while the journal has objects that the store has never heard of: most likely these are to be restored with their rooms.
 """
 
 import asyncio
 import shutil
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from functools import partial
 from pathlib import Path
 from time import time
 
 import structlog
 
 from appservice.backends.door import door
-from appservice.errors import OpsroomError
+from appservice.errors import OpsroomError, Unavailable
 from appservice.homeserver.client import ERRORS
+from appservice.homeserver.events import text_of
+from appservice.reconcile.rooms import KIND as ROOM
 from appservice.reconcile.world import World
-from appservice.store import audit, consumers, objects
+from appservice.rooms import desired
+from appservice.store import audit, consumers, objects, rooms
 from appservice.store.audit import Entry
+from appservice.store.changes import Key
 from appservice.store.database import Connection
+from appservice.store.rooms import Room
 
 EVERY_S = 600.0
 AGAIN_S = 10.0  # when a part was away
@@ -26,8 +34,18 @@ log = structlog.get_logger()
 
 
 class Orphans:
-    def __init__(self, world: World) -> None:
+    """`unheard` tells keys that only the journal has, None while it was not read; `look` has a key looked at now."""
+
+    def __init__(
+        self,
+        world: World,
+        *,
+        unheard: Callable[[], Awaitable[Collection[str] | None]],
+        look: Callable[[Key], None],
+    ) -> None:
         self._w = world
+        self._unheard = unheard
+        self._look = look
         anybody = door(world.settings, "x")
         self._secrets = anybody.secrets_dir.parent.parent
         self._doors = anybody.agent_dir.parent
@@ -55,26 +73,67 @@ class Orphans:
         doors = await asyncio.to_thread(_names, self._doors)
         tokens = set(await consumers.holders(self._w.store))
         known |= await self._workers()  # read before and after: none is too new, and none is just on its way out
-        removed = []
-        for name in sorted(sandboxes - known):
-            await self._w.backend.remove(name)
-            removed.append(f"sandbox of {name}")
-        for name in sorted(users - known):
-            await self._w.keys.delete_user(name)
-            removed.append(f"storage user of {name}")
-        for name in sorted(folders - known):
-            await asyncio.to_thread(shutil.rmtree, self._secrets / name, ignore_errors=True)
-            removed.append(f"token of {name}")
-        for folder in doors - {door(self._w.settings, name).agent_dir.name for name in known}:
-            await asyncio.to_thread(shutil.rmtree, self._doors / folder, ignore_errors=True)  # whose it was is hashed
-        if gone := sorted(tokens - known):
-            await self._w.store.write(lambda db: _revoke(db, gone))
-            await self._w.keeper.sync()
-            removed += [f"consumer of {name}" for name in gone]
-        if removed:
-            await self._w.store.write(lambda db: _record(db, removed, self._w.homeserver.bot))
-            log.warning("orphans removed", what=removed)
+        removed: list[str] = []
+        try:
+            async for name in self._gone(sandboxes - known):
+                await self._w.backend.remove(name)
+                removed.append(f"sandbox of {name}")
+            async for name in self._gone(users - known):
+                await self._w.keys.delete_user(name)
+                removed.append(f"storage user of {name}")
+            async for name in self._gone(folders - known):
+                await asyncio.to_thread(shutil.rmtree, self._secrets / name, ignore_errors=True)
+                removed.append(f"token of {name}")
+            ours = {door(self._w.settings, name).agent_dir.name for name in known | await self._workers()}
+            for folder in doors - ours:  # whose it was is hashed
+                await asyncio.to_thread(shutil.rmtree, self._doors / folder, ignore_errors=True)
+            if gone := [name async for name in self._gone(tokens - known)]:
+                await self._w.store.write(lambda db: _revoke(db, gone))
+                await self._w.keeper.sync()
+                removed += [f"consumer of {name}" for name in gone]
+            await self._end_rooms(removed)
+        finally:
+            for name in await self._workers() - known:
+                self._look(Key("Worker", name))  # declared meanwhile: what it was just given may be gone
+            if removed:
+                await self._w.store.write(lambda db: _record(db, removed, self._w.homeserver.bot))
+                log.warning("orphans removed", what=removed)
         return removed
+
+    async def _gone(self, names: set[str]) -> AsyncIterator[str]:
+        """Those that nobody declares, which each is asked again at its turn: the one before may have taken long."""
+        for name in sorted(names):
+            if await objects.get(self._w.store, Key("Worker", name)) is None:
+                yield name
+
+    async def _end_rooms(self, removed: list[str]) -> None:
+        """Have their keeper know rooms that the bot is in and that this store does not know: what nobody declares it
+        ends, and a name that is declared meanwhile goes on in its room."""
+        server, declared = self._w.homeserver, self._w.declared
+        known = {room.room_id for room in await rooms.every(self._w.store)}
+        strange = [room_id for room_id in await server.joined_rooms(user=server.bot) if room_id not in known]
+        found = [room for room_id in strange if (room := await self._labelled(room_id))]
+        if not found:
+            return
+        unheard = await self._unheard()
+        if unheard is None:
+            raise Unavailable("the journal was not read yet")
+        if unheard:
+            return
+        for room in found:
+            if room.alias not in await declared.rooms():
+                await self._w.store.write(partial(_know, room))
+                self._look(Key(ROOM, room.alias))
+                removed.append(f"room of {room.owner}")
+
+    async def _labelled(self, room_id: str) -> Room | None:
+        """A room under an alias that those of objects have."""
+        shown = await self._w.homeserver.state_event(room_id, "m.room.canonical_alias") or {}
+        alias, _, server = text_of(shown.get("alias")).removeprefix("#").partition(":")
+        purpose, name = desired.labelled(alias, prefix=self._w.declared.prefix)
+        if purpose is None or server != self._w.homeserver.server_name:
+            return None
+        return Room(room_id=room_id, purpose=purpose, owner=name, alias=alias)
 
 
 def _names(parent: Path) -> set[str]:
@@ -83,7 +142,12 @@ def _names(parent: Path) -> set[str]:
 
 async def _revoke(db: Connection, names: list[str]) -> None:
     for name in names:
-        await consumers.revoke(db, name)
+        if await objects.get(db, Key("Worker", name)) is None:
+            await consumers.revoke(db, name)
+
+
+async def _know(room: Room, db: Connection) -> None:
+    await rooms.put(db, room)
 
 
 async def _record(db: Connection, removed: list[str], bot: str) -> None:

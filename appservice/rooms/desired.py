@@ -82,6 +82,23 @@ def is_of_a_part(alias: str, *, prefix: str) -> bool:
 _CALLED: Mapping[str, tuple[str, ...]] = {"Worker": ("worker",), "Manager": ("manager",), "Team": ("space", "team")}
 
 
+_LABELS: Mapping[str, Purpose] = {
+    "worker-": "worker",
+    "manager-": "manager",
+    "space-": "team-space",
+    "team-": "team",
+    "leader-dm-": "leader-dm",
+}
+
+
+def labelled(alias: str, *, prefix: str) -> tuple[Purpose | None, str]:
+    """What an alias says: the purpose of the room of an object (None for other rooms), and the name in it."""
+    for label, purpose in _LABELS.items():
+        if alias.startswith(prefix + label):
+            return purpose, alias.removeprefix(prefix + label)
+    return None, ""
+
+
 def space(*, prefix: str, operators: frozenset[str], people: frozenset[str] = frozenset(), bot: str) -> DesiredRoom:
     return DesiredRoom(
         alias=f"{prefix}space",

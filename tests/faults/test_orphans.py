@@ -68,10 +68,11 @@ async def storage_users(stack: Stack, installation: str) -> set[str]:
 
 
 def forget(data_dir: Path, name: str) -> None:
-    """As if the database came from a time before this worker."""
+    """As if the database came from a time before this worker, and the journal did as well."""
     with closing(sqlite3.connect(data_dir / "opsroom.db")) as db, db:
         for table in ("resources", "status"):
             assert db.execute(f"DELETE FROM {table} WHERE kind = 'Worker' AND name = ?", (name,)).rowcount
+        assert db.execute("DELETE FROM rooms WHERE owner = ?", (name,)).rowcount
 
 
 async def test_all_that_was_made_for_a_worker_that_nobody_declares_goes_but_for_its_files(tidied: Stack) -> None:
@@ -86,7 +87,7 @@ async def test_all_that_was_made_for_a_worker_that_nobody_declares_goes_but_for_
     await tidied.op.until(lambda: seen(tidied.op, room, "m.room.tombstone"), "the tombstone of its room")
 
     said = (await tidied.command("!audit", faults.PATIENCE_S)).text
-    for what in ("sandbox", "storage user", "token", "consumer"):
+    for what in ("sandbox", "storage user", "token", "consumer", "room"):
         assert f"→ {what} of stray (remove, rule: orphan)" in said, said
     assert "of kept" not in said
     assert await files_of(tidied, "stray") == files

@@ -671,3 +671,16 @@ def test_neither_the_bot_nor_a_member_nor_a_guest_is_a_stranger(documents: list[
         state += [member(user, "join") for user in ("@dora:hs", "@agent-dora:hs")]
 
         assert live.strangers(room, state, bot=NAMES.bot) == ["@agent-dora:hs", "@dora:hs"]
+
+
+def test_the_room_of_an_object_is_known_by_its_alias_and_no_other_room_is() -> None:
+    roster = roster_of(ALL)
+    for room in topology(roster, prefix=PREFIX, journals=2).values():
+        purpose, name = desired.labelled(room.alias, prefix=PREFIX)
+        if room.purpose in ("space", "journal"):
+            assert purpose is None
+        else:
+            assert purpose == room.purpose
+            assert name in (room.owner, *roster.agents)
+    assert desired.labelled("y-worker-alice", prefix=PREFIX) == (None, "")
+    assert desired.labelled(f"{PREFIX}ops", prefix=PREFIX) == (None, "")
