@@ -216,9 +216,11 @@ class Changing:
         async def work() -> Outcome:
             stored = await self._h.own(given.object)
             await self._ask_about_files(stored, given.files)
-            known, keep = await self._h.known(), given.files != "delete"
+            known, keep = await self._h.known(), given.files == "keep"
             steps = planning.deletion(stored, known, keep_files=keep)
             expected = await self._agreed(event, steps, known, given)
+            if expected:  # it may have made some while somebody was asked
+                await self._ask_about_files(stored, given.files)
             return _outcome(
                 await self._h.desk.delete(
                     stored, _author(event), keep_files=keep, expected=expected, also=_settled_by(event)

@@ -265,10 +265,12 @@ async def test_a_deleted_worker_leaves_nothing(stack: Stack) -> None:
     room = await stack.worker("leaver")
     door = [path for path in (stack.data_dir / "agents").iterdir() if path.name == "leaver"]
     assert door
+    assert await stack.files("agents/leaver/")
 
     answer = await stack.command("!delete worker/leaver --yes")
 
     assert "Deleted `worker/leaver`" in answer.text
+    assert await stack.files("agents/leaver/") == {}
     assert not door[0].exists()
     await stack.op.until(
         lambda: any(e["type"] == "m.room.tombstone" and e["room_id"] == room for e in stack.op.events), "the tombstone"
