@@ -82,9 +82,14 @@ _ALL = (
     Command(
         name="set",
         summary="change single fields of an object",
-        detail="A field without a first word is one of `spec`; an empty value unsets it. Quote values with spaces. The"
-        " file's comments are not kept.",
-        examples=("!set worker/alice model=gpt-5", '!set worker/alice "soul=You are brief." state=Sleeping'),
+        detail="A field without a first word is one of `spec`; an empty value unsets it. Quote values with spaces. What"
+        " follows `metadata.labels.` or `metadata.annotations.` is one key, dots and all. The file's comments are not"
+        " kept.",
+        examples=(
+            "!set worker/alice model=gpt-5",
+            '!set worker/alice "soul=You are brief." state=Sleeping',
+            "!set worker/alice metadata.labels.opsroom.io/set=shop",
+        ),
         arguments=(_object(), Argument(("fields",), {"metavar": "FIELD=VALUE ...", "nargs": "+"}), _YES),
         group="change",
     ),

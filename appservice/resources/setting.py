@@ -17,13 +17,22 @@ def with_fields(declared: Mapping[str, Any], assignments: Sequence[str]) -> dict
     changed = deepcopy(dict(declared))
     for assignment in assignments:
         path, sign, value = assignment.partition("=")
-        names = path.split(".")
+        names = _names(path)
         if not sign or not all(names):
             raise Invalid(f"`{assignment}` sets nothing.", fix="Write FIELD=VALUE, for example `spec.model=gpt-5`.")
         if names[0] not in ("spec", "metadata"):
             names.insert(0, "spec")
         _set(changed, names, _read(value))
     return changed
+
+
+def _names(path: str) -> list[str]:
+    """What is after `metadata.labels.` is one key, for there are dots in those."""
+    first, _, rest = path.partition(".")
+    map_, sign, key = rest.partition(".")
+    if first == "metadata" and map_ in ("labels", "annotations") and sign:
+        return [first, map_, key]
+    return path.split(".")
 
 
 def _read(value: str) -> Any:

@@ -89,6 +89,14 @@ async def test_the_audit_has_what_was_changed_by_whom_and_nothing_that_was_refus
     ]
 
 
+async def test_the_label_of_a_set_can_be_set(ops: Ops) -> None:
+    await ops.apply(worker_yaml("ada"))
+    assert "changed" in await ops.say("!set worker ada metadata.labels.opsroom.io/set=shop")
+    stored = await objects.get(ops.store, ADA)
+    assert stored is not None
+    assert stored.document["metadata"]["labels"] == {"opsroom.io/set": "shop"}
+
+
 async def test_a_rollback_reaches_every_revision_there_is(ops: Ops) -> None:
     for number in range(1, 91):
         await ops.apply(worker_yaml("ada", soul=f"word{number}"))

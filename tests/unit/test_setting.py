@@ -41,8 +41,26 @@ def test_metadata_is_named_in_full() -> None:
     assert with_fields(DECLARED, ["metadata.labels.team=x"])["metadata"] == {"name": "ada", "labels": {"team": "x"}}
 
 
+@pytest.mark.parametrize("map_", ["labels", "annotations"])
+def test_a_key_of_labels_has_its_dots(map_: str) -> None:
+    changed = with_fields(DECLARED, [f"metadata.{map_}.opsroom.io/set=shop"])
+    assert changed["metadata"] == {"name": "ada", map_: {"opsroom.io/set": "shop"}}
+    assert with_fields(changed, [f"metadata.{map_}.opsroom.io/set="])["metadata"] == {"name": "ada", map_: {}}
+
+
 @pytest.mark.parametrize(
-    "assignment", ["model", "=x", "a..b=x", "model.size=3", "skills=[a", "skills={a: b", "count=.nan", 'soul="a']
+    "assignment",
+    [
+        "model",
+        "=x",
+        "a..b=x",
+        "metadata.labels.=x",
+        "model.size=3",
+        "skills=[a",
+        "skills={a: b",
+        "count=.nan",
+        'soul="a',
+    ],
 )
 def test_what_sets_nothing_is_refused(assignment: str) -> None:
     with pytest.raises(Invalid):
