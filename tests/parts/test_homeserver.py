@@ -30,17 +30,21 @@ from appservice.reconcile.accounts import Accounts
 from appservice.reconcile.identity import Identities
 from appservice.reconcile.rooms import RoomKeeper
 from appservice.reconcile.steps import Done
+from appservice.resources import registry
 from appservice.rooms import live
 from appservice.rooms.declared import Declared
 from appservice.rooms.desired import DesiredRoom
 from appservice.rooms.live import Around
-from appservice.store import inbox, meta, outbox, rooms
+from appservice.store import declaring, inbox, meta, outbox, rooms
 from appservice.store.database import Database
+from appservice.store.declaring import Author
 from appservice.store.outbox import Outgoing
 from tests.support.children import free_port
+from tests.support.rosters import team
 from tests.support.synapse import SERVER_NAME, SHARED_SECRET, Synapse, running_synapse
 
 BOT = f"@opsroom:{SERVER_NAME}"
+NAMES = Names(bot=BOT, prefix="agent-", server_name=SERVER_NAME)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -300,18 +304,40 @@ async def test_one_who_cannot_be_asked_in_is_named_and_keeps_nobody_else_out(bed
     assert await bed.homeserver.state_event(made, "m.room.member", person.user_id)
 
 
-async def test_somebody_of_whom_the_homeserver_says_nothing_is_as_one_who_is_not_there(
-    bed: Bed, store: Database
-) -> None:
-    async def nobody() -> frozenset[str]:
-        return frozenset()
+@pytest.fixture
+def keeper(bed: Bed, store: Database) -> RoomKeeper:
+    """What keeps the rooms of the store's declaration; `boss` operates."""
 
-    names = Names(bot=BOT, prefix="agent-", server_name=SERVER_NAME)
-    declared = Declared(store, names, nobody, prefix="opsroom-")
-    keeper = RoomKeeper(bed.homeserver, store, declared, Identities(bed.homeserver, names))
+    async def operators() -> frozenset[str]:
+        return frozenset({f"@boss:{SERVER_NAME}"})
 
+    declared = Declared(store, NAMES, operators, prefix="opsroom-")
+    return RoomKeeper(bed.homeserver, store, declared, Identities(bed.homeserver, NAMES))
+
+
+async def test_somebody_of_whom_the_homeserver_says_nothing_is_as_one_who_is_not_there(keeper: RoomKeeper) -> None:
     assert not await keeper.known("@john:other.org")
     assert await keeper.known(BOT)
+
+
+async def test_a_teams_rooms_are_run_by_the_matrix_id_it_names_and_by_operators_where_that_cannot_be(
+    bed: Bed, store: Database, keeper: RoomKeeper
+) -> None:
+    lead = f"lead{secrets.token_hex(3)}"
+    boss, john = (await bed.synapse.person("boss")).user_id, (await bed.synapse.person("john")).user_id
+
+    async def run_by(user: str) -> set[str]:
+        text = team("dev", lead, fields=f'admin: {{name: pm, matrixUserId: "{user}"}}')
+        documents = registry.parse(text.encode(), source="dev.yaml")
+        author = Author(user=boss, cause=user, now=1.0)
+        await store.write(lambda db: declaring.declare(db, documents, author, is_ours=NAMES.is_ours))
+        room = await keeper.bring(f"opsroom-leader-dm-{lead}")
+        here = (event for event in await bed.homeserver.state(room) if event["type"] == "m.room.member")
+        return {event["state_key"] for event in here if event["content"]["membership"] in ("join", "invite")}
+
+    common = {BOT, NAMES.user(lead)}
+    assert await run_by(john) == {*common, john}
+    assert await run_by("@john:other.org") == {*common, boss}, "as a document from before this was refused"
 
 
 async def test_a_shown_password_goes_when_its_owner_first_does_something(bed: Bed, store: Database) -> None:
@@ -335,6 +361,7 @@ async def test_a_shown_password_goes_when_its_owner_first_does_something(bed: Be
     message = key.partition(":")[2]
     password = (await shown())["formatted_body"].split("password <code>")[1].split("</code>")[0]
     assert await accounts.opens(bed.homeserver.url, name, password)
+    assert (await bed.homeserver.profile(user))["displayname"] == "Bea"
     assert password not in (await shown())["body"], "which the homeserver keeps for its search"
 
     joined = {"membership": "join"}
