@@ -21,8 +21,8 @@ from appservice.homeserver.sender import Sender
 from appservice.policy.roster import Names
 from appservice.policy.triggers import Decision, Place, may_trigger
 from appservice.rooms.declared import Declared
-from appservice.store import audit, rooms, turns
-from appservice.store.database import Database
+from appservice.store import audit, rooms, told, turns
+from appservice.store.database import Connection, Database
 from appservice.store.outbox import Outgoing
 from appservice.store.rooms import Room
 from appservice.store.turns import Turn
@@ -56,7 +56,6 @@ class Router:
         self._names = names
         self._declared = declared
         self._hop_limit = hop_limit
-        self._told: dict[tuple[str, str], float] = {}
 
     async def handle(self, event: Event, room: Room | None) -> Effect | None:
         """An event of a room that is not the ops room. `room`: what we know of it."""
@@ -175,14 +174,14 @@ class Router:
         if not decision.allowed:
             log.info("trigger denied", sender=event.sender, agent=agent, rule=decision.rule)
             await self._audit(event, agent, decision)
-            await self._say_once(event, decision.reason, user=self._names.user(agent))
+            await self._say_once(event, "denied", decision.reason, user=self._names.user(agent))
         return decision.allowed
 
-    async def _audit(self, event: Event, agent: str, decision: Decision) -> None:
+    async def _audit(self, event: Event, agent: str, decision: Decision, action: str = "trigger") -> None:
         entry = audit.Entry(
             at=time(),
             actor=event.sender,
-            action="trigger",
+            action=action,
             target=agent,
             room_id=event.room_id,
             verdict=decision.verdict,
@@ -229,7 +228,7 @@ class Router:
             if turn.room_id == event.room_id and event.thread in ("", turn.thread)
         ]
         if not found:
-            await self._say_once(event, "Nothing is running here.", user="")
+            await self._say_once(event, "nothing runs", "Nothing is running here.", user="")
         return self._stop(found, event.sender)
 
     async def _redacted(self, event: Event) -> Effect | None:
@@ -259,8 +258,10 @@ class Router:
     async def _invited(self, event: Event, agent: str) -> Effect | None:
         """A person asks an agent into a room of their own: those who may ask it get it, others a polite no."""
         user = self._names.user(agent)
-        if not (await self.decide(event.sender, agent, "direct")).allowed:
-            await self._homeserver.leave(event.room_id, user=user)
+        decision = await self.decide(event.sender, agent, "direct")
+        if not decision.allowed:
+            await self._audit(event, agent, decision, "invite")
+            await self._homeserver.leave(event.room_id, user=user, reason=decision.reason)
             log.info("invitation declined", agent=agent, sender=event.sender)
             return None
         await self._homeserver.join(event.room_id, user=user)
@@ -271,7 +272,7 @@ class Router:
     async def _encrypted(self, event: Event, room: Room | None) -> Effect | None:
         user = room.owner if room is not None and room.purpose == "direct" else ""
         text = "This room is encrypted, and agents cannot read it. Make a new room without encryption and ask there."
-        await self._say_once(event, text, user=user)
+        await self._say_once(event, "encrypted", text, user=user)
         return None
 
     # -- small --------------------------------------------------------------------------------------------------
@@ -285,16 +286,24 @@ class Router:
                 raise
             return {}  # a room that ours have left meanwhile
 
-    async def _say_once(self, event: Event, text: str, *, user: str) -> None:
-        """One polite line a sender and room in an hour."""
-        last = self._told.get((event.sender, event.room_id), 0.0)
-        if time() - last < POLITE_EVERY_S:
-            return
-        self._told[event.sender, event.room_id] = time()
-        await self._say(event, text, user=user, thread=event.thread or event.id)
+    async def _say_once(self, event: Event, kind: str, text: str, *, user: str) -> None:
+        """One polite line of its kind a sender and room in an hour, over restarts too."""
+        item = self._line(event, text, user=user, thread=event.thread or event.id)
+
+        async def unit(db: Connection) -> bool:
+            if not await told.again(db, kind, event.sender, event.room_id, now=time(), every_s=POLITE_EVERY_S):
+                return False
+            await self._sender.keep(db, item)
+            return True
+
+        if await self._store.write(unit):
+            await self._sender.soon(item)
 
     async def _say(self, event: Event, text: str, *, user: str, thread: str) -> None:
-        item = Outgoing(
+        await self._sender.send(self._line(event, text, user=user, thread=thread))
+
+    def _line(self, event: Event, text: str, *, user: str, thread: str) -> Outgoing:
+        return Outgoing(
             txn_id=f"polite.{event.id}.0",
             room_id=event.room_id,
             sender=user or self._names.bot,
@@ -302,4 +311,3 @@ class Router:
             content=content.message(text, thread=thread, reply_to=event.id),
             cause=event.id,
         )
-        await self._sender.send(item)

@@ -232,10 +232,10 @@ class Homeserver:
             if "not in the room" not in str(error).lower():
                 raise
 
-    async def leave(self, room_id: str, *, user: str) -> None:
-        """Leave; having left before is a success."""
+    async def leave(self, room_id: str, *, user: str, reason: str = "") -> None:
+        """Leave, or decline an invitation; having left before is a success."""
         try:
-            await self.call("POST", f"rooms/{quote(room_id)}/leave", {}, user=user)
+            await self.call("POST", f"rooms/{quote(room_id)}/leave", {"reason": reason} if reason else {}, user=user)
         except (MForbidden, MNotFound):
             return
 

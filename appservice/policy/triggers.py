@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from appservice.policy.roster import Agent, Roster, Rules
+from appservice.policy.roster import Agent, Human, Roster, Rules
 from appservice.resources.source import FieldPath
 from appservice.resources.worker import ChannelPolicy
 
@@ -108,13 +108,24 @@ def _refusal(roster: Roster, user: str, target: Agent) -> Decision:
             f"You may not ask {target.name} here: only operators and people whose Human allows it may."
             f" Ask an operator for a Human with `{how}`."
         )
-        return Decision(verdict="deny", rule=rule, reason=reason)
+        human = roster.humans.get(user)
+        document, at = (f"human/{human.name}", _short_of(human, target)) if human else ("", ())
+        return Decision(verdict="deny", rule=rule, document=document, field=at, reason=reason)
     reason = f"{speaker.name} ({speaker.role}) may not call {target.name} ({target.role})."
     team = roster.teams.get(target.team)
     if team and not team.peers and speaker.team == team.name and speaker.role == target.role == "member":
         at = ("spec", "peerMentions")
         return Decision(verdict="deny", rule="peers", document=f"team/{target.team}", field=at, reason=reason)
     return Decision(verdict="deny", rule=f"{speaker.role} to {target.role}", reason=reason)
+
+
+def _short_of(human: Human, target: Agent) -> FieldPath:
+    """What of a Human does not reach an agent."""
+    if target.role == "leader" and human.level == 2 and human.teams:
+        return ("spec", "accessibleTeams")
+    if target.role in ("member", "worker") and human.workers:
+        return ("spec", "accessibleWorkers")
+    return ("spec", "permissionLevel")
 
 
 def _listed(

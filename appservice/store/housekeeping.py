@@ -1,6 +1,6 @@
 """Numbers for `/metrics`, and the sweep of what nobody can ask for any more."""
 
-from appservice.store import audit, consumers, inbox, journal, outbox, versions
+from appservice.store import audit, consumers, inbox, journal, outbox, told, versions
 from appservice.store.database import Connection, Reader
 
 DAY_S = 86_400.0
@@ -33,9 +33,10 @@ async def numbers(store: Reader) -> dict[str, float]:
 
 
 async def sweep(db: Connection, *, now: float) -> None:
-    """Drop handled events, sent events and expired tokens after their time."""
+    """Drop handled events, sent events, expired tokens and what somebody was told after their time."""
     await inbox.forget(db, before=now - KEPT_EVENTS_S)
     await outbox.forget(db, before=now - KEPT_SENDS_S)
     await consumers.forget_tokens(db, now=int(now))
+    await told.forget(db, before=now - DAY_S)
     await audit.sweep(db)
     await versions.sweep(db)

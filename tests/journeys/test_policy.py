@@ -50,6 +50,9 @@ async def test_a_change_of_who_may_ask_takes_effect_at_once_and_leaves_the_sandb
     )
 
     assert "You may not ask picky here" in refused.text
+    await foe.say(room, "and again", mention=stack.agent("picky"))
+    await foe.answer_to(await foe.say(room, "!stop"), "Nothing is running")  # another line, and after the second no
+    assert [m.text for m in foe.messages.values() if m.room == room and "You may not" in m.text] == [refused.text]
     explained = (await stack.command("!explain foe picky")).text
     assert "DENY" in explained
     assert "groupDenyExtra" in explained
@@ -63,3 +66,11 @@ async def test_explain_says_what_it_cannot_read(stack: Stack) -> None:
     assert "no room #nowhere" in (await stack.command("!explain @op -> asked-about in #nowhere")).text
     assert "no object called" in (await stack.command("!explain @op -> nobody")).text
     assert "is not in that room" in (await stack.command(f"!explain @op -> asked-about in {stack.ops_room}")).text
+    agent, room = stack.agent("asked-about"), await stack.room("asked-about")
+    assert "**ALLOW** @op" in (await stack.command(f"!explain @op -> {agent} in {room}")).text
+    await stack.human("elsewhere", level=3, accessibleWorkers="[another]")
+    absent = (await stack.command(f"!explain @elsewhere -> {agent} in {room}")).text
+    assert "Rule: not a member" in absent
+    assert "@elsewhere is not in that room" in absent
+    refused = (await stack.command(f"!explain @elsewhere -> {agent}")).text
+    assert "`human/elsewhere`, line 8: `accessibleWorkers: [another]`" in refused

@@ -84,11 +84,13 @@ async def test_a_stranger_gets_a_reason_instead_of_an_answer(stack: Stack) -> No
             e["type"] == "m.room.member"
             and e["state_key"] == stack.agent("guarded")
             and e["content"]["membership"] == "leave"
+            and "You may not ask guarded here" in e["content"].get("reason", "")
             and e["room_id"] == room
             for e in stranger.events
         ),
         "the invitation declined",
     )
+    assert "@stranger → guarded (invite, rule: worker-access)" in (await stack.command("!audit guarded")).text
 
 
 async def test_questions_of_one_thread_are_answered_in_order_and_threads_side_by_side(stack: Stack) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from appservice.errors import Conflict
-from appservice.store import consumers, inbox, objects, outbox, rooms, status, turns
+from appservice.store import consumers, housekeeping, inbox, meta, objects, outbox, rooms, status, told, turns
 from appservice.store.changes import Changes, Key
 from appservice.store.database import Connection, Database
 from appservice.store.objects import Declared
@@ -31,6 +31,22 @@ async def store(tmp_path: Path) -> AsyncIterator[Database]:
 
 def event(name: str, room: str = "!r") -> inbox.RawEvent:
     return {"event_id": name, "room_id": room, "type": "m.room.message", "sender": "@a:hs", "content": {}}
+
+
+async def test_somebody_is_told_something_once_an_hour_in_each_room_over_restarts_too(store: Database) -> None:
+    async def again(kind: str, user: str, room: str, now: float) -> bool:
+        return await store.write(lambda db: told.again(db, kind, user, room, now=now, every_s=3600))
+
+    times = (9_000, 9_001, 12_599, 12_600)
+    assert [await again("denied", "@a:hs", "!r", at) for at in times] == [True, False, False, True]
+    assert await again("nothing runs", "@a:hs", "!r", 9_001)
+    assert await again("denied", "@b:hs", "!r", 9_001)
+    assert await again("denied", "@a:hs", "!other", 9_001)
+
+    await store.write(lambda db: meta.put(db, meta.GREETED, "!r"))
+    await store.write(lambda db: housekeeping.sweep(db, now=9_500 + housekeeping.DAY_S))
+    assert await meta.find(store, "told:") == [("told:denied|!r|@a:hs", "12600")]
+    assert await meta.get(store, meta.GREETED) == "!r"
 
 
 async def test_a_repeated_event_is_stored_and_handed_on_once(store: Database) -> None:

@@ -121,6 +121,25 @@ def test_a_refusal_says_what_would_help(company: Roster, user: str, target: str,
     assert said in found.reason
 
 
+@pytest.mark.parametrize(
+    ("level", "fields", "target", "field"),
+    [
+        (2, "accessibleTeams: [web]", "lena", "accessibleTeams"),
+        (2, "accessibleTeams: [web]", "ben", "permissionLevel"),
+        (2, "accessibleWorkers: [zoe]", "lena", "permissionLevel"),
+        (3, "accessibleWorkers: [zoe]", "alice", "accessibleWorkers"),
+        (3, "accessibleTeams: [dev]", "lena", "permissionLevel"),
+        (3, "accessibleWorkers: [zoe]", "manager", "permissionLevel"),
+    ],
+)
+def test_a_refusal_of_a_human_names_the_field_that_does_not_reach_so_far(
+    level: int, fields: str, target: str, field: str
+) -> None:
+    found = asked(roster_of(COMPANY + human("hal", level, fields)), "hal", target)
+
+    assert (found.verdict, found.document, found.field) == ("deny", "human/hal", ("spec", field))
+
+
 def test_an_agent_that_nobody_declares_cannot_be_asked_even_by_an_operator(company: Roster) -> None:
     found = asked(company, "op", "ghost")
 
