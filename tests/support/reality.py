@@ -120,7 +120,7 @@ async def fingerprint(stack: Stack) -> dict[str, Any]:
     async with _server(stack) as server:
         rooms = {
             alias: sorted(str(event["event_id"]) for event in await server.state(room))
-            for alias, room in _aliases(stack).items()
+            for alias, room in rooms_of(stack).items()
         }
     files = (stack.data_dir / "gateway" / "xds").glob("*.json")
     return {
@@ -133,7 +133,7 @@ async def fingerprint(stack: Stack) -> dict[str, Any]:
 
 async def _rooms(stack: Stack) -> dict[str, Any]:
     async with _server(stack) as server:
-        return {alias: _room(await server.state(room)) for alias, room in _aliases(stack).items()}
+        return {alias: _room(await server.state(room)) for alias, room in rooms_of(stack).items()}
 
 
 def _room(state: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -149,7 +149,7 @@ def _room(state: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _aliases(stack: Stack) -> dict[str, str]:
+def rooms_of(stack: Stack) -> dict[str, str]:
     """Rooms that follow from what is declared, as the store knows them: alias -> id."""
     with closing(sqlite3.connect(f"file:{stack.data_dir / 'opsroom.db'}?mode=ro", uri=True)) as db:
         rows = db.execute("SELECT alias, room_id FROM rooms WHERE alias <> '' AND purpose NOT IN ('ops', 'journal')")
