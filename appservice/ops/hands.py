@@ -58,7 +58,7 @@ class Hands:
     adoption: Adoption
 
     async def find(self, text: str) -> Stored:
-        """The object that `worker/alice`, `alice` or an agent's Matrix id means. Raises NotFound with the nearest name."""
+        """What `worker/alice`, `alice` or an agent's Matrix id means. Raises NotFound with the nearest name."""
         text = self.names.agent(text) or text
         kind, called = reference(text)
         if not called:  # an agent may be called like a kind: `manager`
