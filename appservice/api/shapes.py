@@ -13,9 +13,8 @@ from appservice.resources.source import field_text
 from appservice.store.audit import Entry
 from appservice.store.changes import Key, parse
 from appservice.store.objects import Stored
-from appservice.store.status import Condition, Happening, Status
+from appservice.store.status import SETTLED, Condition, Happening, Status, first_trouble, is_current
 
-SETTLED: Final = ("Running", "Active", "Sleeping", "Stopped")
 _OWN: Final = ("restart",)  # facts that only Opsroom reads
 
 
@@ -44,9 +43,11 @@ def shown(stored: Stored, status: Status, version: int, owner: Stored | None = N
 def status_of(stored: Stored, status: Status) -> dict[str, Any]:
     """The facts first, so that none of them can stand in the place of what is said of every object."""
     facts = {name: fact for name, fact in status.facts.items() if name not in _OWN}
+    trouble = first_trouble(status)
     return {
         **facts,
         "phase": status.phase,
+        "message": trouble.message or trouble.reason if trouble else "",
         "observedGeneration": status.observed_generation,
         "paused": stored.paused,
         "conditions": [_condition(one) for one in (*status.conditions, *_ready(stored, status))],
@@ -117,7 +118,7 @@ def _ready(stored: Stored, status: Status) -> tuple[Condition, ...]:
     """The sum of the others: whether it is as it was declared last."""
     if status.condition("Ready") is not None:
         return ()
-    current = status.observed_generation == stored.generation and status.facts.get("restart", "") == stored.restart
+    current = is_current(stored, status)
     well = current and not stored.deleting and status.phase in SETTLED
     reason = status.phase if current else "Updating"
     since = max((one.since for one in status.conditions), default=stored.changed_at)

@@ -13,7 +13,7 @@ from appservice.store.audit import Entry
 from appservice.store.changes import Key
 from appservice.store.objects import Revision, Stored
 from appservice.store.outbox import Outgoing
-from appservice.store.status import Condition, Status
+from appservice.store.status import NOTES, Status, first_trouble, is_current
 
 SHOWN_PROBLEMS = 10
 INLINE_LOG = 3_000  # bytes of a log shown in the room
@@ -105,9 +105,9 @@ def checks(found: Sequence[Health]) -> str:
 
 
 _COLUMNS: Mapping[str, tuple[str, ...]] = {
-    "Worker": ("NAME", "STATE", "MODEL", "PART OF", "AGE"),
+    "Worker": ("NAME", "STATE", "MODEL", "RUNTIME", "PART OF", "AGE"),
     "Team": ("NAME", "STATE", "LEADER", "WORKERS", "AGE"),
-    "Human": ("NAME", "STATE", "LEVEL", "MATRIX USER", "AGE"),
+    "Human": ("NAME", "STATE", "DISPLAY NAME", "LEVEL", "MATRIX USER", "AGE"),
     "Manager": ("NAME", "STATE", "MODEL", "AGE"),
 }
 _ORDER = {"Failed": 0, "Degraded": 0, "Pending": 1, "Updating": 1}
@@ -140,6 +140,10 @@ def _column(column: str, stored: Stored, status: Status, *, now: float) -> str:
             return str(spec["leader"]["name"])
         case "WORKERS":
             return f"{facts.get('readyWorkers', 0)} of {facts.get('totalWorkers', len(spec.get('workers', ())))} ready"
+        case "RUNTIME":
+            return str(spec.get("runtime", "native"))
+        case "DISPLAY NAME":
+            return str(spec["displayName"])
         case "LEVEL":
             return str(spec["permissionLevel"])
         case "MATRIX USER":
@@ -166,15 +170,6 @@ def state(stored: Stored, status: Status) -> str:
     return status.phase if status.observed_generation == stored.generation else "Updating"
 
 
-_NOTES = ("FieldsEffective", "References", "Admin")  # conditions that keep nothing from being ready
-
-
-def first_trouble(status: Status) -> Condition | None:
-    """The condition that tells why an object is not ready: a failure before a wait."""
-    bad = [c for c in status.conditions if c.status != "True" and c.type not in _NOTES]
-    return next((c for c in bad if c.reason != "Waiting"), bad[0] if bad else None)
-
-
 _SETTLED = {
     "Running": "ready",
     "Active": "ready",
@@ -187,16 +182,16 @@ def outcome_line(action: str, stored: Stored | None, status: Status) -> str:
     """One object at the end of an apply: what was done, and "ready" or why not."""
     if stored is None:
         return action
-    name = f"`{stored.key}`"
+    name, trouble = f"`{stored.key}`", first_trouble(status)
     if stored.paused:
         tail = f"paused; `!resume {stored.key}` goes on"
     elif is_settled(stored, status):
-        tail = _SETTLED[status.phase]
-    elif (trouble := first_trouble(status)) is not None:
+        tail = _SETTLED[status.phase] + (f", but {trouble.message or trouble.reason}" if trouble else "")
+    elif trouble is not None:
         tail = f"not ready: {trouble.message or trouble.reason}"
     else:
         tail = "on its way"
-    notes = [status.condition(type_) for type_ in _NOTES]
+    notes = [status.condition(type_) for type_ in NOTES]
     note = "".join(f" {found.message}" for found in notes if found is not None and found.status == "False")
     fresh = status.phase in ("Running", "Active") and action == "created"
     room = f" Its room: {link}" if fresh and (link := room_link(stored.name, status)) else ""
@@ -218,20 +213,14 @@ def lines(found: Sequence[str]) -> str:
 
 
 def is_settled(stored: Stored, status: Status) -> bool:
-    return _is_current(stored, status) and not stored.deleting and status.phase in _SETTLED
+    return is_current(stored, status) and not stored.deleting and status.phase in _SETTLED
 
 
 def is_stuck(stored: Stored, status: Status) -> bool:
     """Whether it failed in a way that does not pass by itself."""
     trouble = first_trouble(status)
-    failed = _is_current(stored, status) and status.phase == "Failed" and trouble is not None
+    failed = is_current(stored, status) and status.phase in ("Failed", "Updating") and trouble is not None
     return failed and trouble is not None and trouble.reason not in ("Unavailable", "Waiting")
-
-
-def _is_current(stored: Stored, status: Status) -> bool:
-    """Whether the status speaks of what is declared and asked for now."""
-    asked = (stored.generation, stored.restart)
-    return (status.observed_generation, status.facts.get("restart", "")) == asked
 
 
 def progress(pairs: Sequence[tuple[Stored | None, Status]]) -> str:
@@ -240,7 +229,7 @@ def progress(pairs: Sequence[tuple[Stored | None, Status]]) -> str:
     for stored, status in pairs:
         if stored is None:
             continue
-        steps = [c for c in status.conditions if c.type not in _NOTES]
+        steps = [c for c in status.conditions if c.type not in NOTES]
         done = [c.type for c in steps if c.status == "True"]
         trouble = first_trouble(status)
         if is_settled(stored, status):
@@ -266,7 +255,7 @@ def overview(
     now: float,
 ) -> str:
     """The first line answers "must I get up?"; then what is wrong, worst first; what is well is a count."""
-    bad = [(stored, found) for stored, found in pairs if not is_settled(stored, found)]
+    bad = [(stored, found) for stored, found in pairs if not is_settled(stored, found) or first_trouble(found)]
     count = len(bad) + len(checks) + len(letters)
     well = len(pairs) - len(bad)
     total = f"{well} of {len(pairs)} objects are well" if pairs else "There are no agents yet"

@@ -7,8 +7,11 @@ from typing import Any, Literal
 
 from appservice.store.changes import Key
 from appservice.store.database import Connection, Reader
+from appservice.store.objects import Stored
 
 KEPT_HAPPENINGS = 40
+SETTLED = ("Running", "Active", "Sleeping", "Stopped")  # phases of what is as it was declared
+NOTES = ("FieldsEffective", "References", "Admin")  # conditions that keep nothing from being ready
 
 Truth = Literal["True", "False", "Unknown"]
 
@@ -49,6 +52,17 @@ class Status:
         return replace(self, conditions=tuple(kept))
 
 
+def is_current(stored: Stored, found: Status) -> bool:
+    """Whether a status speaks of what is declared and asked for now."""
+    return (found.observed_generation, found.facts.get("restart", "")) == (stored.generation, stored.restart)
+
+
+def first_trouble(found: Status) -> Condition | None:
+    """The condition that tells why an object is not as declared: a failure before a wait."""
+    bad = [one for one in found.conditions if one.status != "True" and one.type not in NOTES]
+    return next((one for one in bad if one.reason != "Waiting"), bad[0] if bad else None)
+
+
 def equal(one: Status, other: Status) -> bool:
     """The same but for durations."""
     return _without_durations(one) == _without_durations(other)
@@ -85,19 +99,19 @@ class Happening:
 
 
 async def record(db: Connection, key: Key, reason: str, message: str, *, now: float) -> None:
-    """Remember what happened; a repeat of the newest one is counted, and only the newest are kept."""
-    newest = await db.read_one(
-        "SELECT id, reason, message FROM happenings WHERE kind = ? AND name = ? ORDER BY id DESC LIMIT 1", key
+    """Remember what happened; a repeat is counted and is the newest again, and only the newest are kept."""
+    cursor = await db.execute(
+        "UPDATE happenings SET times = times + 1, at = ? WHERE kind = ? AND name = ? AND reason = ? AND message = ?",
+        (now, *key, reason, message),
     )
-    if newest and newest["reason"] == reason and newest["message"] == message:
-        await db.execute("UPDATE happenings SET times = times + 1, at = ? WHERE id = ?", (now, newest["id"]))
+    if cursor.rowcount:
         return
     await db.execute(
         "INSERT INTO happenings (kind, name, reason, message, at) VALUES (?, ?, ?, ?, ?)", (*key, reason, message, now)
     )
     await db.execute(
         "DELETE FROM happenings WHERE kind = ?1 AND name = ?2 AND id NOT IN (SELECT id FROM happenings"
-        " WHERE kind = ?1 AND name = ?2 ORDER BY id DESC LIMIT ?3)",
+        " WHERE kind = ?1 AND name = ?2 ORDER BY at DESC, id DESC LIMIT ?3)",
         (*key, KEPT_HAPPENINGS),
     )
 
@@ -105,7 +119,8 @@ async def record(db: Connection, key: Key, reason: str, message: str, *, now: fl
 async def happenings(store: Reader, key: Key, limit: int = 10) -> list[Happening]:
     """Newest first."""
     rows = await store.read(
-        "SELECT reason, message, times, at FROM happenings WHERE kind = ? AND name = ? ORDER BY id DESC LIMIT ?",
+        "SELECT reason, message, times, at FROM happenings WHERE kind = ? AND name = ?"
+        " ORDER BY at DESC, id DESC LIMIT ?",
         (*key, limit),
     )
     return [Happening(reason=r["reason"], message=r["message"], times=r["times"], at=r["at"]) for r in rows]
