@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import replace
 from time import time
+from typing import Any
 
 from appservice.errors import OpsroomError
 from appservice.homeserver.client import readable
@@ -13,7 +14,7 @@ from appservice.reconcile.world import World, effective
 from appservice.resources.human import missing
 from appservice.store import status
 from appservice.store.objects import Stored
-from appservice.store.status import Condition
+from appservice.store.status import Condition, is_current
 
 PARALLEL = 8
 
@@ -25,25 +26,30 @@ class HumanReconciler:
     async def build(self, stored: Stored) -> float | None:
         key, roster = stored.key, await self._w.declared.roster()
         user = roster.names.person(stored.name)
-        human = roster.humans[user]
-        account, error = await told("Account", lambda: self._ensure_account(human))
-        joined: list[str] = []
-        if error:
-            rooms: tuple[Condition, OpsroomError | None] = (blocked("Rooms", "the account"), None)
-        else:
-            rooms = await told("Rooms", lambda: self._ensure_rooms(human, joined))
         old = await status.get(self._w.store, key)
-        errors = [one for one in (error, rooms[1]) if one]
+        facts = {"rooms": [], **old.facts, "matrixUserID": user, "emailSent": False}
+        human = roster.humans.get(user)
+        found, errors = await self._steps(human, facts) if human else ([_taken(user)], [])
+        if human:
+            found.append(references(roster, human))
+        was_active = is_current(stored, old) and old.phase == "Active"
         fresh = replace(
             old,
-            phase="Active" if not errors else "Failed",
+            phase="Active" if human and (was_active or not errors) else "Failed",
             observed_generation=stored.generation,
-            facts={"matrixUserID": user, "rooms": sorted(joined)},
-        ).with_conditions((account, rooms[0], references(roster, human), effective(stored)), now=time())
+            facts=facts,
+        ).with_conditions((*found, effective(stored)), now=time())
         await save(self._w.store, self._w.changes, key, old, fresh)
         if errors:
             raise errors[0]
         return None
+
+    async def _steps(self, human: Human, facts: dict[str, Any]) -> tuple[list[Condition], list[OpsroomError]]:
+        account, error = await told("Account", lambda: self._ensure_account(human))
+        if error:
+            return [account, blocked("Rooms", "the account")], [error]
+        rooms, error = await told("Rooms", lambda: self._ensure_rooms(human, facts))
+        return [account, rooms], [error] if error else []
 
     async def tear_down(self, stored: Stored) -> None:
         await self._w.rooms.without(self._w.declared.names.person(stored.name))
@@ -57,7 +63,8 @@ class HumanReconciler:
         self._w.rooms.account(human.user, there=True)
         return done
 
-    async def _ensure_rooms(self, human: Human, joined: list[str]) -> Done:
+    async def _ensure_rooms(self, human: Human, facts: dict[str, Any]) -> Done:
+        joined: list[str] = []
         wanted = await self._w.rooms.of(human.user)
         gate = asyncio.Semaphore(PARALLEL)
 
@@ -71,7 +78,13 @@ class HumanReconciler:
                     tasks.create_task(bring(room.alias))
         except Exception as error:
             raise readable(error, f"ask {human.name} into its rooms") from error
+        facts["rooms"] = sorted(joined)
         return Done("InLine", f"{len(joined)} room{'s' * (len(joined) != 1)}")
+
+
+def _taken(user: str) -> Condition:
+    message = f"{user} is one of Opsroom's own users. Declare the person by another name, and delete this one."
+    return Condition(type="Account", status="False", reason="Taken", message=message)
 
 
 def references(roster: Roster, human: Human) -> Condition:

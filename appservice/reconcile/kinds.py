@@ -1,16 +1,23 @@
 """Which kind is whose, and what holds for all of them."""
 
 from collections.abc import Mapping
+from dataclasses import replace
+from time import time
 from typing import Protocol
 
+from appservice.reconcile.engine import PASS_LIMIT_S
 from appservice.reconcile.human import HumanReconciler
+from appservice.reconcile.recording import save
 from appservice.reconcile.rooms import KIND as ROOM
+from appservice.reconcile.steps import Done, blocked, told, within
 from appservice.reconcile.team import ManagerReconciler, TeamReconciler
 from appservice.reconcile.worker import WorkerReconciler
 from appservice.reconcile.world import World
-from appservice.store import objects
+from appservice.store import objects, status
 from appservice.store.changes import Key
 from appservice.store.objects import Stored
+
+SAVING_S = 5.0  # of a pass, to write down what it came to
 
 
 class Reconciler(Protocol):
@@ -26,6 +33,7 @@ class Reconciler(Protocol):
 class Kinds:
     def __init__(self, world: World) -> None:
         self._store = world.store
+        self._changes = world.changes
         self._rooms = world.rooms
         self._kinds: Mapping[str, Reconciler] = {
             "Worker": WorkerReconciler(world),
@@ -42,6 +50,27 @@ class Kinds:
         if stored is None or await objects.is_paused(self._store, stored):
             return None
         if stored.deleting:
-            await self._kinds[key.kind].tear_down(stored)
+            await self._tear_down(stored)
             return None
-        return await self._kinds[key.kind].build(stored)
+        with within(PASS_LIMIT_S - SAVING_S):
+            return await self._kinds[key.kind].build(stored)
+
+    async def _tear_down(self, stored: Stored) -> None:
+        """One pass towards its end, and what keeps it from there."""
+
+        async def undo() -> Done:
+            await self._kinds[stored.kind].tear_down(stored)
+            return Done("Gone")
+
+        with within(PASS_LIMIT_S - SAVING_S):
+            condition, error = await told("Deleted", undo)
+        now = await objects.get(self._store, stored.key)
+        if now is None or not now.deleting:
+            return
+        if error is None:
+            condition = blocked("Deleted", "the agents it is made of")
+        old = await status.get(self._store, stored.key)
+        fresh = replace(old, phase="Deleting", observed_generation=stored.generation)
+        await save(self._store, self._changes, stored.key, old, fresh.with_conditions((condition,), now=time()))
+        if error is not None:
+            raise error

@@ -1,14 +1,21 @@
 """What a sandbox needs next: a pure function of what is wanted and what is there, and how a step is told as a
 condition."""
 
+import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import Enum
 
+import structlog
+
 from appservice.backends.protocol import Observed
-from appservice.errors import OpsroomError
+from appservice.errors import OpsroomError, Unavailable
 from appservice.store.status import Condition
+
+log = structlog.get_logger()
 
 
 class Want(Enum):
@@ -50,17 +57,58 @@ class Done:
     message: str = ""
 
 
+class Waiting(Exception):
+    """A step is not done, and nothing failed: `reason` in CamelCase, and a sentence."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        self.reason = reason
+        super().__init__(message)
+
+
+_ends_at: ContextVar[float | None] = ContextVar("ends_at", default=None)
+
+
+@contextmanager
+def within(seconds: float) -> Iterator[None]:
+    """Steps that are told in here end after so long: with a condition, and not with their whole pass."""
+    token = _ends_at.set(asyncio.get_running_loop().time() + seconds)
+    try:
+        yield
+    finally:
+        _ends_at.reset(token)
+
+
 async def told(type_: str, step: Callable[[], Awaitable[Done]]) -> tuple[Condition, OpsroomError | None]:
-    """Run a step and tell it as a condition, with the error when it failed."""
+    """Run a step and tell it as a condition, with the error when it failed: none of them ends the steps beside it."""
     begun = time.monotonic()
     try:
-        done = await step()
-    except OpsroomError as error:
+        async with asyncio.timeout_at(_ends_at.get()):
+            done = await step()
+    except Waiting as why:
+        took = time.monotonic() - begun
+        return Condition(type=type_, status="False", reason=why.reason, message=str(why), took_s=took), None
+    except Exception as found:  # noqa: BLE001 - what a step breaks with is told, and ends nothing beside it
+        error = _foreseen(found)
         reason = "".join(part.capitalize() for part in error.code.split("-"))
         took = time.monotonic() - begun
         return Condition(type=type_, status="False", reason=reason, message=str(error), took_s=took), error
     took = time.monotonic() - begun
     return Condition(type=type_, status="True", reason=done.reason, message=done.message, took_s=took), None
+
+
+def _foreseen(error: Exception) -> OpsroomError:
+    """As something that is tried again, with a sentence for the person who can mend it."""
+    if isinstance(error, OpsroomError):
+        return error
+    if isinstance(error, TimeoutError):
+        return Unavailable("This took too long and was broken off.", fix="It is tried again by itself.")
+    if isinstance(error, OSError):
+        what = f"The system said: {error.strerror or error}" + (f" ({error.filename})" if error.filename else "")
+        return Unavailable(f"{what}.", fix="See that the disk has room and Opsroom may write there.")
+    log.error("step broke", exc_info=error)
+    return Unavailable(
+        f"Opsroom made a mistake here: {type(error).__name__}.", fix="Its log says where; please report it."
+    )
 
 
 def blocked(type_: str, by: str) -> Condition:

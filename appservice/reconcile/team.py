@@ -2,24 +2,26 @@
 here is only told how they are."""
 
 import asyncio
+import json
 from collections.abc import Sequence
 from dataclasses import replace
+from hashlib import sha256
 from time import time
 from typing import Any
 
 from appservice.policy.roster import Team
 from appservice.reconcile.recording import save
 from appservice.reconcile.rooms import KIND as ROOM
-from appservice.reconcile.steps import Done, told
+from appservice.reconcile.steps import Done, Waiting, told
 from appservice.reconcile.world import World, effective
 from appservice.store import rooms, status
 from appservice.store.changes import Key
 from appservice.store.objects import Stored
-from appservice.store.status import Condition, Status
+from appservice.store.status import SETTLED, Condition, Status, is_current
 from appservice.workspace.names import team_prefix
 
 _FOLDERS = ("tasks", "projects", "knowledge")
-_SETTLED = ("Running", "Sleeping", "Stopped")
+ADMIN_LOOK_S = 30.0  # whether somebody has an account by now
 
 Parts = Sequence[tuple[Stored, Status]]
 
@@ -30,7 +32,8 @@ class TeamReconciler:
 
     async def build(self, stored: Stored) -> float | None:
         key = stored.key
-        facts: dict[str, Any] = {}
+        old = await status.get(self._w.store, key)
+        facts: dict[str, Any] = dict(old.facts)
         team = (await self._w.declared.roster()).teams[stored.name]
         prefix = self._w.declared.prefix
         async with asyncio.TaskGroup() as tasks:
@@ -44,30 +47,34 @@ class TeamReconciler:
                     )
                 ),
             ]
+            if team.admin or team.not_admin:
+                steps.append(tasks.create_task(told("Admin", lambda: self._admin(team))))
         found = [step.result() for step in steps]
         parts = await self._w.parts(stored)
         facts |= _facts(parts, team.leader) | {"teamRoomID": facts.get("roomID", "")}
-        conditions = [*(condition for condition, _ in found), _members(parts), effective(stored)]
-        if team.admin or team.not_admin:
-            conditions.append(await self._admin(team))
-        old = await status.get(self._w.store, key)
         errors = [error for _, error in found if error]
+        was_built = old.observed_generation > 0 and old.phase not in ("Failed", "Deleting")
+        stood = is_current(stored, old) and old.phase in ("Active", "Degraded")
         fresh = replace(
-            old, phase=_phase(parts, broken=bool(errors)), observed_generation=stored.generation, facts=facts
-        ).with_conditions(tuple(conditions), now=time())
+            old,
+            phase=phase(parts, failed=bool(errors), was_built=was_built, stood=stood),
+            observed_generation=stored.generation,
+            facts=facts,
+        ).with_conditions((*(one for one, _ in found), _members(parts), effective(stored)), now=time())
         await save(self._w.store, self._w.changes, key, old, fresh)
         if errors:
             raise errors[0]
-        return None
+        admin = fresh.condition("Admin")
+        return ADMIN_LOOK_S if admin is not None and admin.status == "False" else None
 
-    async def _admin(self, team: Team) -> Condition:
+    async def _admin(self, team: Team) -> Done:
         if team.not_admin:
-            message = f"{team.not_admin} cannot run a team; the operators do it instead. Name somebody else as `admin`."
-            return Condition(type="Admin", status="False", reason="Refused", message=message)
-        if await self._w.rooms.known(team.admin):
-            return Condition(type="Admin", status="True", reason="Found", message=team.admin)
-        message = f"The admin {team.admin} has no account. Declare a Human, or make the account: the rooms wait for it."
-        return Condition(type="Admin", status="False", reason="NotFound", message=message)
+            said = f"{team.not_admin} cannot run a team; the operators do it instead. Name somebody else as `admin`."
+            raise Waiting("Refused", said)
+        if not await self._w.rooms.known(team.admin):
+            fix = "Declare a Human, or make the account: the rooms wait for it."
+            raise Waiting("NotFound", f"The admin {team.admin} has no account. {fix}")
+        return Done("Found", team.admin)
 
     async def _ensure_storage(self, name: str) -> Done:
         """Folders of a bucket are there once something is in them."""
@@ -102,9 +109,9 @@ class ManagerReconciler:
         old = await status.get(self._w.store, stored.key)
         fresh = replace(
             old,
-            phase=found.phase if found.observed_generation == agent.generation else "Updating",
+            phase=found.phase if is_current(agent, found) else "Updating",
             observed_generation=stored.generation,
-            facts=dict(found.facts),
+            facts={name: fact for name, fact in found.facts.items() if name != "restart"},  # asked of the agent
         ).with_conditions((_members(parts), effective(stored)), now=time())
         await save(self._w.store, self._w.changes, stored.key, old, fresh)
         return None
@@ -126,7 +133,10 @@ def _facts(parts: Parts, leader: str) -> dict[str, Any]:
                 "role": "team_leader" if stored.name == leader else "worker",
                 "roomID": found.facts.get("roomID", ""),
                 "matrixUserID": found.facts.get("matrixUserID", ""),
+                "observed": bool(found.facts.get("matrixUserID")),
                 "ready": ready[stored.name],
+                "specHash": sha256(json.dumps(stored.document["spec"], sort_keys=True).encode()).hexdigest()[:16],
+                "exposedPorts": found.facts.get("exposedPorts", []),
             }
             for stored, found in parts
         ],
@@ -135,7 +145,7 @@ def _facts(parts: Parts, leader: str) -> dict[str, Any]:
 
 def _is_ready(stored: Stored, found: Status) -> bool:
     """As declared: an agent that is meant to sleep is ready when it does."""
-    return not stored.deleting and found.observed_generation == stored.generation and found.phase in _SETTLED
+    return not stored.deleting and is_current(stored, found) and found.phase in SETTLED
 
 
 def _members(parts: Parts) -> Condition:
@@ -143,14 +153,16 @@ def _members(parts: Parts) -> Condition:
     waiting = [stored.name for stored, found in parts if not _is_ready(stored, found)]
     if not waiting:
         return Condition(type="Members", status="True", reason="Ready", message=f"{len(parts)} ready")
-    failed = [stored.name for stored, found in parts if found.phase == "Failed"]
+    failed = [stored.name for stored, found in parts if is_current(stored, found) and found.phase == "Failed"]
     message = f"Not ready: {', '.join(waiting)}. See why with `!describe worker/{(failed or waiting)[0]}`."
     return Condition(type="Members", status="False", reason="Failed" if failed else "Waiting", message=message)
 
 
-def _phase(parts: Parts, *, broken: bool) -> str:
-    if broken:
+def phase(parts: Parts, *, failed: bool, was_built: bool, stood: bool) -> str:
+    """`failed`: a step of its own did. `was_built`: never mind, it goes on working; `stood`: as it is declared now."""
+    if failed and not was_built:
         return "Failed"
     if any(found.phase == "Failed" for _, found in parts):
         return "Degraded"
-    return "Active" if all(_is_ready(stored, found) for stored, found in parts) else "Pending"
+    ready = all(_is_ready(stored, found) for stored, found in parts) and (stood or not failed)
+    return "Active" if ready else "Pending"

@@ -11,6 +11,7 @@ Deletion is the same pass with nothing wanted, in reverse. Steps look at the wor
 import asyncio
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from time import time
 from typing import Any
@@ -19,7 +20,7 @@ import structlog
 
 from appservice.backends.door import Door, door
 from appservice.backends.inside import write_token
-from appservice.backends.protocol import Sandbox
+from appservice.backends.protocol import Observed, Sandbox
 from appservice.errors import OpsroomError, Unavailable
 from appservice.gateway.protocol import Token
 from appservice.homeserver.client import readable
@@ -27,7 +28,7 @@ from appservice.policy.roster import Agent
 from appservice.reconcile import given
 from appservice.reconcile.recording import save
 from appservice.reconcile.rooms import KIND as ROOM
-from appservice.reconcile.steps import Done, Step, Want, blocked, sandbox_steps, told, wanted
+from appservice.reconcile.steps import Done, Step, Waiting, Want, blocked, sandbox_steps, told, wanted
 from appservice.reconcile.world import World, effective
 from appservice.resources.worker import WorkerSpec
 from appservice.rooms.desired import own_room
@@ -35,9 +36,13 @@ from appservice.store import consumers, meta, objects, rooms, status, turns
 from appservice.store.changes import Key
 from appservice.store.database import Connection
 from appservice.store.objects import Stored
-from appservice.store.status import Condition, Status
+from appservice.store.status import SETTLED, Condition, Status, is_current
 from appservice.workspace import publish
 from appservice.workspace.names import CARD, prefix
+
+PULL_LOOK_S = 5.0  # how long a pass waits for an image; the next one looks again
+_STATES = {"absent": "not_found", "created": "starting", "running": "running", "exited": "stopped"}
+PULLING = "Pulling"
 
 log = structlog.get_logger()
 
@@ -45,6 +50,7 @@ log = structlog.get_logger()
 class WorkerReconciler:
     def __init__(self, world: World) -> None:
         self._w = world
+        self._pulls: dict[str, asyncio.Task[None]] = {}
 
     # -- up -----------------------------------------------------------------------------------------------------
 
@@ -56,23 +62,27 @@ class WorkerReconciler:
         awake_until = await self._awake_until(stored.name)
         want = wanted(spec.state, awake=awake_until > time())
         await self._progress(stored, old)
-        facts: dict[str, Any] = {
-            "matrixUserID": self._user(stored.name),
-            "restart": stored.restart,
-        } | ({"model": spec.model} if spec != declared else {})
+        kept = {name: fact for name, fact in old.facts.items() if name != "model"}
+        facts = {**kept, "matrixUserID": self._user(stored.name), "restart": stored.restart, "exposedPorts": []}
+        facts |= {"model": spec.model} if spec != declared else {}
         conditions, errors = await self._steps(stored, spec, want, facts)
-        ready = all(condition.status == "True" for condition in conditions)
-        conditions.append(effective(stored))
         fresh = replace(
             old,
-            phase=_phase(want, ready=ready, failed=bool(errors)),
+            phase=phase(
+                want,
+                conditions,
+                old.phase,
+                current=is_current(stored, old),
+                runs=facts["containerState"] in ("running", "ready"),
+            ),
             observed_generation=stored.generation,
             facts=facts,
-        ).with_conditions(tuple(conditions), now=time())
+        ).with_conditions((*conditions, effective(stored)), now=time())
         await save(self._w.store, self._w.changes, stored.key, old, fresh)
         if errors:
             raise errors[0]
-        return self._next_look(spec, awake_until)
+        pulls = any(condition.reason == PULLING for condition in conditions)
+        return PULL_LOOK_S if pulls else self._next_look(spec, awake_until)
 
     async def _steps(
         self, stored: Stored, spec: WorkerSpec, want: Want, facts: dict[str, Any]
@@ -94,16 +104,14 @@ class WorkerReconciler:
                 tasks.create_task(told("Workspace", lambda: self._ensure_workspace(stored, spec, facts))),
                 tasks.create_task(told("Consumer", lambda: self._ensure_consumer(name, spec.model))),
             ]
-            created = tasks.create_task(told("Sandbox", lambda: self._prepare_sandbox(sandbox, want)))
+            created = tasks.create_task(told("Sandbox", lambda: self._prepare_sandbox(sandbox, want, facts)))
         found = [*made.result(), *(task.result() for task in before)]
-        failed = [condition.type for condition, error in found[2:] if error]
+        missing = [condition for condition, error in found[2:] if error]
         last = created.result()
-        if last[1] is None and not failed:
+        if last[0].status == "True":
             first_took = last[0].took_s
-            last = await told("Sandbox", lambda: self._run_sandbox(sandbox, want, facts))
+            last = await told("Sandbox", lambda: self._run_sandbox(sandbox, want, facts, missing))
             last = (replace(last[0], took_s=last[0].took_s + first_took), last[1])
-        elif last[1] is None:
-            last = (blocked("Sandbox", " and ".join(failed).lower()), None)
         found.append(last)
         return [condition for condition, _ in found], [error for _, error in found if error]
 
@@ -155,17 +163,50 @@ class WorkerReconciler:
             return None
         return token
 
-    async def _prepare_sandbox(self, sandbox: Sandbox, want: Want) -> Done:
-        if want is Want.RUNNING:
-            await self._w.backend.ensure_image(sandbox.image)
-            have = await self._w.backend.observe(sandbox.name)
-            if Step.CREATE in sandbox_steps(want, sandbox.spec_hash, have):
+    async def _prepare_sandbox(self, sandbox: Sandbox, want: Want, facts: dict[str, Any]) -> Done:
+        """What takes long and changes nothing that runs."""
+        have = await self._observe(sandbox.name, facts)
+        if want is Want.RUNNING and Step.CREATE in sandbox_steps(want, sandbox.spec_hash, have):
+            await self._image(sandbox.image)
+            if have.state == "absent":
                 await self._w.backend.create(sandbox)
         return Done("Prepared")
 
-    async def _run_sandbox(self, sandbox: Sandbox, want: Want, facts: dict[str, Any]) -> Done:
+    async def _image(self, image: str) -> None:
+        """One pull of an image at a time, which goes on when the pass that asked for it has ended."""
+        pull = self._pulls.get(image)
+        if pull is None:
+            pull = self._pulls[image] = asyncio.create_task(self._w.backend.ensure_image(image), name=f"pull {image}")
+        await asyncio.wait({pull}, timeout=PULL_LOOK_S)
+        if not pull.done():
+            raise Waiting(PULLING, f"The image {image} is being pulled.")
+        self._pulls.pop(image, None)
+        await pull
+
+    async def _observe(self, name: str, facts: dict[str, Any], *, expected: bool = False) -> Observed:
+        """See how a sandbox is; `expected`: when it has ended, that is no news."""
+        ran = facts.get("containerState") in ("running", "ready")
+        facts["containerState"] = "unknown"
+        have = await self._w.backend.observe(name)
+        facts["container"], facts["containerState"] = have.id, _STATES[have.state]
+        if ran and not expected and have.state == "exited" and have.detail:
+            reason = "OutOfMemory" if have.detail == "out of memory" else "Died"
+            said = f"Its sandbox died: {have.detail}."
+            await self._w.store.write(lambda db: status.record(db, Key("Worker", name), reason, said, now=time()))
+        return have
+
+    async def _run_sandbox(
+        self, sandbox: Sandbox, want: Want, facts: dict[str, Any], missing: Sequence[Condition]
+    ) -> Done:
+        """`missing`: what a sandbox needs before it is made. To stop one needs nothing of it, nor does one that runs;
+        one that ended is not held up by what it did without before."""
         backend = self._w.backend
-        have = await backend.observe(sandbox.name)
+        have = await self._observe(sandbox.name, facts)
+        if want is Want.RUNNING and (have.state != "running" or have.spec_hash != sandbox.spec_hash):
+            ended = have.state == "exited" and have.spec_hash == sandbox.spec_hash
+            needs = [one.type.lower() for one in missing if not ended or one.reason == "Unavailable"]
+            if needs:
+                raise Waiting("Waiting", f"Waits for {' and '.join(needs)}.")
         for step in sandbox_steps(want, sandbox.spec_hash, have):
             match step:
                 case Step.CREATE:
@@ -176,19 +217,20 @@ class WorkerReconciler:
                     await backend.stop(sandbox.name)
                 case Step.REMOVE:
                     await backend.remove(sandbox.name)
-        facts["container"] = (await backend.observe(sandbox.name)).id
+        await self._observe(sandbox.name, facts, expected=True)
         if want is Want.STOPPED:
             return Done("Asleep", "Asleep; a mention wakes it.")
         if want is Want.ABSENT:
             return Done("Stopped", "Stopped, as declared; nothing wakes it.")
-        await self._until_ready(sandbox)
+        await self._until_ready(sandbox, facts)
+        facts["containerState"] = "ready"
         return Done("Ready", f"Answers in its {backend.name} sandbox.")
 
-    async def _until_ready(self, sandbox: Sandbox) -> None:
+    async def _until_ready(self, sandbox: Sandbox, facts: dict[str, Any]) -> None:
         agent, limit_s = self._w.agent(sandbox.name), self._w.settings.agents.silent_s
         deadline = time() + limit_s
         while await agent.ready() is None:
-            have = await self._w.backend.observe(sandbox.name)
+            have = await self._observe(sandbox.name, facts, expected=True)
             if have.state != "running":
                 raise Unavailable(
                     f"{sandbox.name} ended while it started: {have.detail or have.state}",
@@ -196,6 +238,7 @@ class WorkerReconciler:
                 )
             if time() > deadline:
                 await self._w.backend.stop(sandbox.name, grace_s=1.0)
+                await self._observe(sandbox.name, facts, expected=True)
                 raise Unavailable(
                     f"{sandbox.name} ran and did not answer for {limit_s} s",
                     fix=f"See why with `!logs {sandbox.name}`; it is started again by itself.",
@@ -205,19 +248,30 @@ class WorkerReconciler:
     # -- down ---------------------------------------------------------------------------------------------------
 
     async def tear_down(self, stored: Stored) -> None:
-        """Undo in reverse. A step that fails stops here; the next pass begins again, and each step is repeatable."""
-        name = stored.name
-        where = door(self._w.settings, name)
+        """Undo in reverse. A step that fails stops here; the next pass begins again, and each step is repeatable. A
+        deletion that is taken back ends before the next step; the pass that takes it back builds anew."""
+        for undo in (self._end_sandbox, self._end_access, self._end_files, self._end_rooms, self._forget):
+            now = await objects.get(self._w.store, stored.key)
+            if now is None or not now.deleting:
+                return
+            await undo(stored.name)
+
+    async def _end_sandbox(self, name: str) -> None:
         await self._w.backend.remove(name)
+
+    async def _end_access(self, name: str) -> None:
         await self._w.store.write(lambda db: consumers.revoke(db, name))
         await self._w.keeper.sync()
         await self._w.keys.delete_user(name)
+
+    async def _end_files(self, name: str) -> None:
         if not await meta.get(self._w.store, meta.KEEP_FILES + name):
             stored_files = await self._w.objects.list(prefix(name))
             await self._w.objects.delete([item.key for item in stored_files])
-        await asyncio.to_thread(_remove_folders, where)
-        known = [room for room in await rooms.every(self._w.store) if room.owner in (name, self._user(name))]
-        for room in known:
+        await asyncio.to_thread(_remove_folders, door(self._w.settings, name))
+
+    async def _end_rooms(self, name: str) -> None:
+        for room in await self._rooms_of(name):
             if room.purpose in ("worker", "manager"):
                 await self._w.rooms.reconcile(Key(ROOM, room.alias))
         try:
@@ -225,18 +279,24 @@ class WorkerReconciler:
                 await self._w.homeserver.leave(room_id, user=self._user(name))
         except Exception as error:
             raise readable(error, f"let {name} leave its rooms") from error
+
+    async def _forget(self, name: str) -> None:
         self._w.identities.forget(name)
+        direct = [room for room in await self._rooms_of(name) if room.purpose == "direct"]
 
         async def forget(db: Connection) -> None:
-            await objects.forget(db, stored.key)
+            if not await objects.forget(db, Key("Worker", name)):
+                return
             await meta.put(db, meta.KEEP_FILES + name, "")
-            for room in known:
-                if room.purpose == "direct":
-                    await rooms.remove(db, room.room_id)
+            for room in direct:
+                await rooms.remove(db, room.room_id)
 
         await self._w.store.write(forget)
-        self._w.changes.publish(stored.key)
+        self._w.changes.publish(Key("Worker", name))
         log.info("worker gone", worker=name)
+
+    async def _rooms_of(self, name: str) -> list[rooms.Room]:
+        return [room for room in await rooms.every(self._w.store) if room.owner in (name, self._user(name))]
 
     # -- small --------------------------------------------------------------------------------------------------
 
@@ -263,13 +323,20 @@ class WorkerReconciler:
         """Say that work has begun, when there is something new to do."""
         if old.observed_generation != stored.generation:
             begun = replace(old, phase="Pending" if not old.conditions else "Updating")
-            await save(self._w.store, self._w.changes, stored.key, old, begun)
+            await save(self._w.store, self._w.changes, stored.key, old, begun, tried=False)
 
 
-def _phase(want: Want, *, ready: bool, failed: bool) -> str:
-    if failed:
-        return "Failed"
-    return want.value if ready else "Pending"
+def phase(want: Want, conditions: Sequence[Condition], was: str, *, current: bool, runs: bool) -> str:
+    """`was`: the phase before, `current`: it spoke of what is declared now. What fails and does not keep an agent from
+    being as it was declared is in the conditions alone."""
+    sandbox = next(one for one in conditions if one.type == "Sandbox")
+    others = all(one.status == "True" for one in conditions if one is not sandbox)
+    if sandbox.status == "True" and (others or want is not Want.RUNNING or (current and was in SETTLED)):
+        return want.value
+    waits = sandbox.reason in ("Waiting", PULLING)
+    if was in (*SETTLED, "Updating") and (sandbox.status == "True" or (runs and waits)):
+        return "Updating"
+    return "Pending" if others and waits else "Failed"
 
 
 def _remove_folders(where: Door) -> None:

@@ -208,13 +208,15 @@ async def set_paused(db: Connection, key: Key, *, paused: bool) -> bool:
     return bool(cursor.rowcount)
 
 
-async def forget(db: Connection, key: Key) -> None:
-    """Remove an object whose teardown is complete, with all that was known of it; its revisions stay."""
+async def forget(db: Connection, key: Key) -> bool:
+    """Remove an object whose teardown is complete, with all that was known of it; its revisions stay. False when its
+    deletion was taken back."""
     db.changes("resources")
     cursor = await db.execute("DELETE FROM resources WHERE kind = ? AND name = ? AND deleting = 1", key)
     if cursor.rowcount:
         await db.execute("DELETE FROM status WHERE kind = ? AND name = ?", key)
         await db.execute("DELETE FROM happenings WHERE kind = ? AND name = ?", key)
+    return bool(cursor.rowcount)
 
 
 async def _row(db: Connection, key: Key) -> Row | None:

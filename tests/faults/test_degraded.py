@@ -7,6 +7,8 @@ from urllib.parse import quote
 
 import pytest
 
+from appservice import config
+from appservice.storage.connect import connect
 from tests.journeys.test_healing import seen
 from tests.support import faults
 from tests.support.away import away
@@ -24,7 +26,7 @@ async def limping() -> AsyncIterator[Stack]:
 
 async def conditions(stack: Stack, name: str) -> dict[str, str]:
     """Each condition of a worker: `ok`, or what is said of it."""
-    text = (await stack.command(f"!describe worker/{name}", faults.PATIENCE_S)).text
+    text = await described(stack, name)
     lines = [line.removeprefix("- **") for line in text.splitlines() if line.startswith(("- **ok** ", "- **NO** "))]
     found = (line.partition("** ") for line in lines)
     pairs = ((how, *rest.partition(":")[::2]) for how, _, rest in found)
@@ -78,6 +80,47 @@ async def test_without_storage_a_new_worker_waits_for_it_and_all_else_goes_on(li
     await becomes_ready(limping, "late-one")
 
 
+async def test_without_storage_agents_run_on_and_are_stopped_and_what_waits_says_so(limping: Stack) -> None:
+    room = await limping.worker("early-four")
+    await limping.worker("early-five")
+    await limping.worker("early-six")
+    async with away(limping, "storage"):
+        stopped = await limping.command("!set worker/early-five state=Stopped", faults.PATIENCE_S)
+        assert "`worker/early-five` — stopped, but " in stopped.text
+        assert "Storage does not answer" in stopped.text
+        assert not faults.agent_pids(limping, "early-five")
+
+        await limping.command("!pause early-four")
+        await limping.command("!resume early-four")
+        told = await says(limping, "early-four", "**NO** Storage: ")
+        assert "State: Running" in told
+        assert "Room: [early-four]" in told
+        assert "`worker/early-four`" in (await limping.command("!status")).text
+
+        os.kill(faults.agent_pids(limping, "early-four")[0], signal.SIGKILL)
+        told = await says(limping, "early-four", "**NO** Sandbox: Waits for storage")
+        assert "Its sandbox died: killed" in told
+        asked = await limping.ask(room, "early-four", "are you back?")
+
+        going = await limping.op.say(limping.ops_room, "!delete worker/early-six --files delete --yes")
+        told = await says(limping, "early-six", "**NO** Deleted: ")
+        assert "State: Deleting" in told
+        assert "does not answer" in told.partition("**NO** Deleted: ")[2].splitlines()[0]
+    assert "Deleted" in (await limping.op.ended(going, faults.PATIENCE_S)).text
+    await limping.op.answer_to(asked, "You said", faults.PATIENCE_S)
+
+
+async def says(stack: Stack, name: str, what: str) -> str:
+    """The description of a worker once it says that."""
+    while what not in (text := await described(stack, name)):
+        pass
+    return text
+
+
+async def described(stack: Stack, name: str) -> str:
+    return (await stack.command(f"!describe worker/{name}", faults.PATIENCE_S)).text
+
+
 async def test_a_storage_that_takes_calls_and_says_nothing_holds_up_only_what_calls_it(limping: Stack) -> None:
     room = await limping.worker("early-two")
     pid = faults.pid_of(limping, "storage")
@@ -89,6 +132,26 @@ async def test_a_storage_that_takes_calls_and_says_nothing_holds_up_only_what_ca
     finally:
         os.kill(pid, signal.SIGCONT)
     await becomes_ready(limping, "late-two")
+
+
+async def test_a_deletion_that_is_taken_back_under_way_keeps_the_files(limping: Stack) -> None:
+    await limping.worker("late-seven")
+    stored, users = connect(config.load(limping.data_dir, installation=limping.installation))
+    await stored.put("agents/late-seven/mine.txt", b"work", content_type="text/plain")
+    pid = faults.pid_of(limping, "storage")
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        await limping.op.say(limping.ops_room, "!delete worker/late-seven --files delete --yes")
+        gone = limping.data_dir / "sandboxes" / "late-seven"
+        await faults.until(lambda: not gone.exists(), "the end of the sandbox")
+        event = await limping.op.upload(limping.ops_room, "again.yaml", worker_yaml("late-seven").encode())
+        await faults.until(lambda: not faults.is_deleting(limping, "late-seven"), "the deletion taken back")
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert "ready" in (await limping.op.ended(event, faults.PATIENCE_S)).text
+    assert await stored.get("agents/late-seven/mine.txt") == b"work"
+    await users.close()
+    await stored.close()
 
 
 async def test_without_the_gateway_a_new_worker_waits_for_its_consumer_and_all_else_goes_on(limping: Stack) -> None:

@@ -3,7 +3,7 @@
 from urllib.parse import quote
 
 from tests.support.person import Person
-from tests.support.stack import Stack
+from tests.support.stack import Stack, document
 
 TEAM = """\
 apiVersion: hiclaw.io/v1beta1
@@ -89,3 +89,13 @@ async def test_an_agent_of_a_team_sleeps_and_wakes_where_it_is_declared(stack: S
     assert "state: Sleeping" in (await stack.command("!get team/shifts -o yaml")).text
     await stack.command("!wake shifts-two")
     assert "Running" in (await stack.command("!get worker/shifts-two")).text
+
+
+async def test_a_manager_whose_agent_was_restarted_is_ready_again(stack: Stack) -> None:
+    manager = document("Manager", "default", model="gpt-test")
+    assert "ready" in (await stack.apply(manager)).text
+    assert "ready" in (await stack.command("!restart manager/default", 120)).text
+    while "manager/default" in (told := (await stack.command("!status")).text):
+        pass
+    assert "objects are well" in told
+    assert "Deleted" in (await stack.command("!delete manager/default --files delete --yes")).text

@@ -85,6 +85,12 @@ def attempts(stack: Stack, question: str) -> int:
         return int(db.execute("SELECT attempt FROM turns WHERE event_id = ?", (question,)).fetchone()[0])
 
 
+def is_deleting(stack: Stack, name: str) -> bool:
+    """Whether a Worker is on its way out, as the store has it."""
+    with closing(sqlite3.connect(f"file:{stack.data_dir / 'opsroom.db'}?mode=ro", uri=True)) as db:
+        return bool(db.execute("SELECT deleting FROM resources WHERE name = ?", (name,)).fetchone()[0])
+
+
 def dead_letters(stack: Stack) -> int:
     """Events that could not be sent and never will be."""
     with closing(sqlite3.connect(f"file:{stack.data_dir / 'opsroom.db'}?mode=ro", uri=True)) as db:
