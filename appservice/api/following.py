@@ -150,7 +150,7 @@ async def follow_command(
             shown[-1] = text
             news.set()
 
-    async with the.streams.opened(call.request) as stream:
+    async with the.streams.opened(call.request, "commands run") as stream:
         work = asyncio.ensure_future(obey(progress))
         work.add_done_callback(lambda _: news.set())
         try:

@@ -17,7 +17,8 @@ from appservice.resources.names import LONGEST, NAME
 _BASE: Final = "#/components/schemas/"
 _INTRO: Final = """\
 Everything that the ops room can do. Who asks is a Matrix user, by an access token of the homeserver; who may ask is who
-may give commands in the ops room. Lists and objects have the shape that Kubernetes gives them."""
+may give commands in the ops room. Lists and objects have the shape that Kubernetes gives them. A method that an address
+does not have is 405, with those that it has in `Allow`."""
 
 _ALWAYS: Final = (400, 429, 500, 503)
 
@@ -43,6 +44,11 @@ def document(routes: Sequence[Route]) -> dict[str, Any]:
                     "scheme": "bearer",
                     "description": "An access token of a Matrix account. The operator's unix socket needs none.",
                 }
+            },
+            "headers": {
+                "X-Request-Id": _header("Names the request, as the log, the history and the audit do."),
+                "ETag": _header("The object's resourceVersion, in quotes: what If-Match takes."),
+                "Retry-After": _header("In how many seconds it may work."),
             },
             "schemas": _schemas(),
         },
@@ -74,20 +80,36 @@ def _path(route: Route) -> list[dict[str, Any]]:
 
 def _parameter(parameter: Parameter) -> dict[str, Any]:
     kept = {key: value for key, value in parameter.schema.items() if key != "default" or value != ""}
-    return {"name": parameter.name, "in": parameter.where, "description": parameter.text, "schema": kept}
+    told = {"name": parameter.name, "in": parameter.where, "description": parameter.text, "schema": kept}
+    return told | ({"required": True} if parameter.required else {})
+
+
+def _header(text: str) -> dict[str, Any]:
+    return {"description": text, "required": True, "schema": {"type": "string"}}
+
+
+def _headers(*more: str) -> dict[str, Any]:
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in ("X-Request-Id", *more)}
 
 
 def _answers(route: Route) -> dict[int, dict[str, Any]]:
     found: dict[int, dict[str, Any]] = {}
     for status, name in route.answers.items():
         content = {"application/json": {"schema": _ref(name)}} if name else {}
-        content |= {kind: {"schema": {"type": "string"}} for kind in route.also}
-        found[status] = {"description": HTTPStatus(status).phrase} | ({"content": content} if content else {})
+        content |= {kind: {"schema": _stream(route) if kind == EVENTS else {"type": "string"}} for kind in route.also}
+        headers = _headers(*(["ETag"] if name.startswith("Stored") else []))
+        found[status] = {"description": HTTPStatus(status).phrase, "headers": headers, "content": content}
     for status in _problems(route):
         titles = [problems.TITLES[kind.code] for kind, of_it in problems.STATUS.items() if of_it == status]
         content = {problems.JSON: {"schema": _ref("ProblemDocument")}}
-        found[status] = {"description": titles[0], "content": content}
+        headers = _headers(*(["Retry-After"] if status in problems.LATER else []))
+        found[status] = {"description": titles[0], "headers": headers, "content": content}
     return found
+
+
+def _stream(route: Route) -> dict[str, Any]:
+    text = "Server-sent events. What stands after `data: ` is JSON: `x-data`, or a ProblemDocument in an `error`."
+    return {"type": "string", "description": text, "x-data": _ref(route.event)}
 
 
 def _problems(route: Route) -> list[int]:
@@ -124,6 +146,14 @@ def _schemas() -> dict[str, Any]:
         action={"enum": ["created", "changed", "unchanged", "deleted"]},
         object={"oneOf": [_ref(f"Stored{name}") for name in registry.KINDS]},
     )
+    gone = {"type": "object", "description": "What is left to say of what is no more: its kind, name and version."}
+    found["WatchEvent"] = _object(
+        type={"enum": ["ADDED", "MODIFIED", "DELETED", "BOOKMARK"]},
+        object={"anyOf": [*(_ref(f"Stored{name}") for name in registry.KINDS), gone]},
+    )
+    found["LogEvent"] = _object(_line={"type": "string"})
+    progress = _object(_text={"type": "string", "description": "How far it is."})
+    found["CommandEvent"] = {"anyOf": [_ref("Told"), progress]}
     found["Applied"] = _object(results={"type": "array", "items": result}, _plan=_steps())
     return found
 

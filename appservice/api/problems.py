@@ -74,6 +74,7 @@ STATUS: Final[Mapping[type[OpsroomError], int]] = {
     OpsroomError: 500,
     Unavailable: 503,
 }
+LATER: Final = (429, 503)  # the same request may succeed then
 TITLES: Final[Mapping[str, str]] = {
     "malformed": "The request cannot be read",
     "unauthorized": "Who are you?",
@@ -125,7 +126,7 @@ def document(error: OpsroomError, *, instance: str) -> dict[str, Any]:
 def answer(error: OpsroomError, *, instance: str) -> web.Response:
     status = status_of(error)
     headers = {"WWW-Authenticate": "Bearer"} if status == 401 else {}
-    if status in (429, 503):
+    if status in LATER:
         headers["Retry-After"] = "5"
     if isinstance(error, NoSuchMethod):
         headers["Allow"] = error.problems[0].where

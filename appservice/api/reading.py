@@ -76,8 +76,6 @@ class Reading:
     async def explain(self, call: Call) -> web.Response:
         """Everybody may ask about themselves, operators about everybody."""
         asked = call.query["user"] or call.user
-        if not call.query["agent"]:
-            raise Malformed("It is not said which agent would be asked.", fix="Add agent=NAME.")
         if asked != call.user and not call.operator:
             raise Denied("Only operators may ask about others.", fix="Leave out `user`.")
         user, agent, decision = await self._w.explain(asked, call.query["agent"], call.query["room"])

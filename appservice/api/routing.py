@@ -32,6 +32,7 @@ class Parameter:
     schema: Mapping[str, Any]
     text: str
     where: Literal["query", "header"] = "query"
+    required: bool = False
 
     def read(self, given: str) -> Any:
         """Raises Malformed."""
@@ -45,6 +46,8 @@ class Parameter:
         choices = self.schema.get("enum", ())
         if choices and given not in choices:
             raise Malformed(f"{self.name} has a value that is not known.", fix=f"Use one of {', '.join(choices)}.")
+        if len(given) < self.schema.get("minLength", 0):
+            raise Malformed(f"{self.name} is empty.", fix=f"Say it: {self.name}=...")
         if len(given) > self.schema.get("maxLength", 1_000):
             raise Malformed(f"{self.name} is too long.", fix="Shorten it.")
         return given
@@ -92,7 +95,8 @@ Handler = Callable[[Call], Awaitable[web.StreamResponse]]
 class Route:
     """`answers`: the schema's name by status, '' for no body; `also` the media types it can answer with instead of
     JSON. `body`: the schema's name of what is sent, '' for nothing; `changes`: whether it is a write, which is audited
-    when it is refused, too."""
+    when it is refused, too. `event`: the schema's name of the data of server-sent events; `aliases`: what else
+    it is called, for clients of HiClaw."""
 
     method: str
     path: str
@@ -108,6 +112,8 @@ class Route:
     also: Sequence[str] = ()
     changes: bool = False
     kind: Kind | None = None
+    event: str = ""
+    aliases: Sequence[str] = ()
 
     def read(self, request: web.Request) -> dict[str, Any]:
         """Every parameter of a request. Raises Malformed for what is wrong or not known."""
@@ -124,6 +130,8 @@ class Route:
                 raise Malformed(f"{name} is given more than once.", fix="Give it once.")
         found = {}
         for name, one in known.items():
+            if one.required and name not in request.query:
+                raise Malformed(f"{name} is not said.", fix=f"Add {name}=... to the query.")
             given = (request.query if one.where == "query" else request.headers).get(name)
             found[name] = one.schema.get("default") if given is None else one.read(given)
         return found

@@ -32,9 +32,12 @@ def install(app: web.Application, world: World, identify: Identify) -> None:
     """Add the API to an application that has a door of its own."""
     table = tuple(Table(world).routes())
     app.middlewares.append(_problems)
+    app.on_response_prepare.append(_headers)
     app.on_shutdown.append(world.streams.end)
     app.add_routes([web.get("/openapi.json", _openapi(table)), web.get(f"{BASE}/openapi.json", _openapi(table))])
-    app.add_routes([web.route(route.method, route.path, _served(route, world, identify)) for route in table])
+    for route in table:
+        serve = _served(route, world, identify)
+        app.add_routes([web.route(route.method, path, serve) for path in (route.path, *route.aliases)])
 
 
 def app(world: World, identify: Identify) -> web.Application:
@@ -88,17 +91,20 @@ async def _denied(world: World, call: Call) -> None:
 async def _problems(request: web.Request, handler: Callable[[web.Request], Any]) -> web.StreamResponse:
     reference = uuid.uuid4().hex[:16]
     _ID.set(reference)  # requests of a connection come one after the other
+    answer: web.StreamResponse
     try:
-        answer: web.StreamResponse = await handler(request)
+        answer = await handler(request)
     except Exception as error:  # noqa: BLE001 - nobody gets a traceback
         answer = problems.answer(
             problems.foreseen(error, reference=reference), instance=f"urn:opsroom:request:{reference}"
         )
-    if not answer.prepared:
-        answer.headers["X-Request-Id"] = reference
-        answer.headers["Cache-Control"] = "no-store"
-        answer.headers["X-Content-Type-Options"] = "nosniff"
     return answer
+
+
+async def _headers(_request: web.Request, answer: web.StreamResponse) -> None:
+    answer.headers["X-Request-Id"] = _ID.get("")
+    answer.headers["Cache-Control"] = "no-store"
+    answer.headers["X-Content-Type-Options"] = "nosniff"
 
 
 def _openapi(table: Sequence[Route]) -> Callable[[web.Request], Any]:

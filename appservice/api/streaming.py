@@ -6,6 +6,7 @@ dropped.
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
@@ -46,11 +47,16 @@ class Stream:
 
 
 class Streams:
-    """All of them; `open` is how many. `until`: an event that a reader waits for, or the next heartbeat, or the end."""
+    """All of them. `until`: an event that a reader waits for, or the next heartbeat, or the end."""
 
     def __init__(self) -> None:
         self._ending = asyncio.Event()
-        self.open = 0
+        self._open: Counter[str] = Counter()
+
+    @property
+    def open(self) -> int:
+        """How many there are."""
+        return self._open.total()
 
     @property
     def ended(self) -> bool:
@@ -61,12 +67,13 @@ class Streams:
         self._ending.set()
 
     @asynccontextmanager
-    async def opened(self, request: web.Request) -> AsyncIterator[Stream]:
-        """What is wrong inside is the last event that the reader gets. Raises Limit when there are too many."""
-        if self.open >= MOST_READERS:
-            raise Limit(f"{MOST_READERS} readers follow something already.", fix="End some of them.")
+    async def opened(self, request: web.Request, who: str = "readers follow something") -> AsyncIterator[Stream]:
+        """What is wrong inside is the last event that the reader gets. `who`: one of those that are counted together.
+        Raises Limit when there are too many."""
+        if self._open[who] >= MOST_READERS:
+            raise Limit(f"{MOST_READERS} {who} already.", fix="End some of them.")
         response = web.StreamResponse(headers={"Content-Type": EVENTS, "Cache-Control": "no-store"})
-        self.open += 1
+        self._open[who] += 1
         try:
             await response.prepare(request)
             stream = Stream(response)
@@ -84,7 +91,7 @@ class Streams:
             with suppress(ConnectionResetError):
                 await response.write_eof()
         finally:
-            self.open -= 1
+            self._open[who] -= 1
 
     async def until(self, news: asyncio.Event, timeout_s: float = HEARTBEAT_S) -> bool:
         """Whether there is news; False after a while, or at the end."""

@@ -81,6 +81,7 @@ class Table:
             handler=look.healthz,
             access="anyone",
             answers={200: "Alive"},
+            aliases=("/healthz",),
         )
         yield Route(
             method="GET",
@@ -108,7 +109,12 @@ class Table:
             access="somebody",
             parameters=(
                 Parameter(name="user", schema=_TEXT, text="Matrix id or name; default: who asks"),
-                Parameter(name="agent", schema=_TEXT, text="name of the agent; always needed"),
+                Parameter(
+                    name="agent",
+                    schema={"type": "string", "minLength": 1, "maxLength": 500},
+                    text="name of the agent",
+                    required=True,
+                ),
                 Parameter(name="room", schema=_TEXT, text="alias or id, or `dm`; default: any room with others"),
             ),
             answers={200: "Decision"},
@@ -139,6 +145,7 @@ class Table:
                 LAST_EVENT,
             ),
             also=(EVENTS,),
+            event="WatchEvent",
         )
         yield Route(
             method="POST",
@@ -164,6 +171,7 @@ class Table:
             body="Command",
             answers={200: "Told"},
             also=(EVENTS,),
+            event="CommandEvent",
             changes=True,
         )
 
@@ -186,6 +194,7 @@ class Table:
                 parameters=(*_LISTING, *team),
                 answers={200: f"{name}List"},
                 also=(EVENTS,),
+                event="WatchEvent",
                 kind=kind,
             ),
             Route(
@@ -293,6 +302,7 @@ class Table:
                 Parameter(name="follow", schema=_FLAG, text="go on with what is written from now on"),
             ),
             also=(TEXT, EVENTS),
+            event="LogEvent",
             kind=kind,
         )
         actions = [("restart", "make its sandbox anew; files stay", change.restart)]
@@ -313,6 +323,7 @@ class Table:
                 summary=summary,
                 handler=handler,
                 parameters=(DRY_RUN,) if word == "restart" else (DRY_RUN, IF_MATCH),
+                aliases=(f"{one}/ensure-ready",) if word == "wake" else (),
                 answers={202 if word == "restart" else 200: f"Stored{name}"},
                 changes=True,
                 kind=kind,

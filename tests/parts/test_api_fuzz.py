@@ -88,6 +88,7 @@ def test_every_answer_is_foreseen(stack: Stack, there: str, operation: str, mode
             query.pop(endless, None)
         if operation == "watch":
             query["resourceVersion"] = "99999999999"  # a stream that begins has no end
+            case.headers.pop("Last-Event-ID", None)
         case.query = query
         if real and route.kind is not None and "{name}" in route.path:
             case.path_parameters = {"name": THERE[route.kind.plural][0]}

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from aiohttp import ClientSession
 
+from appservice.api import streaming
 from appservice.store import versions
 from tests.support.api import Api
 from tests.support.rest import Ours, opened, served
@@ -128,3 +129,12 @@ async def test_a_long_log_is_followed_from_its_last_lines_on(world: Ours, rest: 
             written.write("the next\n")
         await news.until(lambda: any(data.get("line") == "the next" for _, data in news.events), "the next line")
     assert [data["line"] for _, data in news.events] == ["line 298", "line 299", "the next"]
+
+
+async def test_commands_and_readers_are_counted_apart(world: Ours, rest: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streaming, "MOST_READERS", 1)
+    async with ClientSession(headers={"Accept": "text/event-stream"}) as http, rest.follow("watch"):
+        async with http.get(f"{rest.url}/api/v1/watch") as answer:
+            assert (answer.status, answer.headers["Retry-After"]) == (429, "5")
+        async with http.post(f"{rest.url}/api/v1/command", json={"words": ["status"]}) as answer:
+            assert (answer.status, len(answer.headers["X-Request-Id"])) == (200, 16)

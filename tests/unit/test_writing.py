@@ -45,3 +45,11 @@ async def test_a_name_that_somebody_else_has_is_a_conflict(world: Ours, rest: Ap
     assert "is taken by `worker/a`" in told.body["detail"]
     ours = await rest.ask("POST", "humans", human | {"metadata": {"name": "agent-a"}})
     assert (ours.status, "Opsroom's own" in ours.body["detail"]) == (422, True)
+
+
+async def test_clients_of_hiclaw_find_what_they_know(world: Ours, rest: Api) -> None:
+    await world.declare("a", state="Sleeping")
+    async with rest.http.get(f"{rest.url}/healthz") as answer:
+        assert (answer.status, await answer.json()) == (200, {"alive": True})
+    woken = await rest.ask("POST", "workers/a/ensure-ready")
+    assert (woken.status, woken.body["spec"].get("state", "Running")) == (200, "Running")
