@@ -12,11 +12,12 @@ from appservice.homeserver.live import Live, Pace
 from appservice.homeserver.patience import outlast
 from appservice.homeserver.sender import Sender
 from appservice.ops import render
-from appservice.store import commands
+from appservice.store import commands, outbox
 from appservice.store.database import Connection, Database
 from appservice.store.outbox import Outgoing
 
 SEEN, OK, FAILED = "👀", "✅", "❌"
+_OFFERED = {"yes": OK, "no": FAILED}  # below a question
 INLINE = 8_000  # bytes; longer answers become a file
 
 
@@ -57,7 +58,6 @@ class Thread:
         self._bot = bot
         self._command = command
         self._lane = f"command.{command.id}"
-        self._offered: list[str] = []
         self._repeated = repeated
         self.live = Live(
             homeserver,
@@ -85,9 +85,8 @@ class Thread:
         target = self.live.event_id = await self._sender.send(self._item("0", "m.room.message", first))
         if target and file is not None:
             await self._sender.send(self._item("plan", "m.room.message", await self._upload(*file)))
-        for part, key in (("yes", OK), ("no", FAILED)) if target else ():
-            item = self._item(part, "m.reaction", content.reaction(target, key))
-            self._offered.append(await self._sender.send(item))
+        for part, key in _OFFERED.items() if target else ():
+            await self._sender.send(self._item(part, "m.reaction", content.reaction(target, key)))
         return target
 
     async def finish(self, answer: Answer) -> None:
@@ -105,8 +104,10 @@ class Thread:
         items.append(self._item("mark", "m.reaction", content.reaction(self._command.id, OK if answer.ok else FAILED)))
         if file is not None:
             items.append(self._item("file", "m.room.message", await self._upload(*file)))
-        for number, offered in enumerate(filter(None, self._offered)):
-            items.append(self._item(f"gone{number}", "m.room.redaction", {"redacts": offered}))
+        for part in _OFFERED:  # in this run or in an earlier one
+            offered = await outbox.get(self._store, f"{self._lane}.{part}")
+            if offered is not None and offered.event_id:
+                items.append(self._item(f"{part}-gone", "m.room.redaction", {"redacts": offered.event_id}))
 
         async def unit(db: Connection) -> None:
             await commands.done(db, self._command.id)

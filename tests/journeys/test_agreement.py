@@ -92,6 +92,20 @@ async def test_after_a_restart_a_mark_agrees_to_nothing_but_what_was_shown(stack
     await stack.op.react(stack.ops_room, question.id, "✅")
     assert "something has changed meanwhile" in (await stack.op.ended(event, 120)).text
     assert "narrowing-two" in (await stack.command("!get workers")).text
+    offered = {
+        found["event_id"]
+        for found in stack.op.events
+        if found["sender"] != stack.op.user
+        and found["type"] == "m.reaction"
+        and found["content"].get("m.relates_to", {}).get("event_id") == question.id
+    }
+    assert len(offered) == 2
+
+    def taken_back() -> bool:
+        found = {event["content"].get("redacts") or event.get("redacts") for event in stack.op.events}
+        return offered <= found
+
+    await stack.op.until(taken_back, "the marks to choose from taken back")
 
 
 async def test_an_apply_that_takes_an_agent_from_a_team_asks_first(stack: Stack) -> None:
