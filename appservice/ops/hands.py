@@ -85,7 +85,7 @@ class Hands:
         try:
             return (await self.find(text)).key
         except NotFound:
-            gone = await objects.last_called(self.store, *reference(text))
+            gone = await objects.last_called(self.store, *reference(self.names.agent(text) or text))
             if gone is None:
                 raise
             return gone

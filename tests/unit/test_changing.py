@@ -34,7 +34,7 @@ class Ops:
         changes = Changes()
         self.desk = Desk(store, changes, lambda _key: None, NAMES)
         given: dict[str, Any] = dict.fromkeys(field.name for field in fields(Hands))
-        given |= {"store": store, "changes": changes, "desk": self.desk, "order": Order()}
+        given |= {"store": store, "changes": changes, "desk": self.desk, "order": Order(), "names": NAMES}
         self.verbs = Verbs(Hands(**given), Given("", ""))
 
     async def say(self, text: str) -> str:
