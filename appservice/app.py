@@ -156,11 +156,15 @@ async def _compose(settings: Settings, store: Database, stack: AsyncExitStack) -
             agents[name] = Agent(door(settings, name).socket, silent_s=settings.agents.silent_s)
         return agents[name]
 
-    async def hang_up() -> None:
-        for each in agents.values():
-            await each.close()
+    async def hang_up(name: str) -> None:
+        if name in agents:
+            await agents.pop(name).close()
 
-    stack.push_async_callback(hang_up)
+    async def hang_up_all() -> None:
+        for name in list(agents):
+            await hang_up(name)
+
+    stack.push_async_callback(hang_up_all)
 
     async def brief(db: Connection, turn: Turn) -> dict[str, object]:
         await waking.wanted(db, turn.agent)
@@ -168,7 +172,7 @@ async def _compose(settings: Settings, store: Database, stack: AsyncExitStack) -
 
     declared = Declared(store, names, operators.last_known, prefix=settings.alias_prefix)
     identities = Identities(homeserver, names)
-    room_keeper = RoomKeeper(homeserver, store, declared, identities)
+    room_keeper = RoomKeeper(homeserver, store, declared, identities, lambda key: engine.refresh(key))
     people = Accounts(store, homeserver, sender, means=accounts.means(settings), ops_room=lambda: operators.ops_room)
     world = World(
         settings=settings,
@@ -214,6 +218,7 @@ async def _compose(settings: Settings, store: Database, stack: AsyncExitStack) -
         objects=stored,
         providers=available,
         journal=lambda: journal_door.health(),
+        rooms=room_keeper.health,
     )
     desk = Desk(store, changes, engine.refresh, names)
     hands = Hands(
@@ -298,7 +303,7 @@ async def _compose(settings: Settings, store: Database, stack: AsyncExitStack) -
         room_keeper=room_keeper,
         declared=declared,
         accounts=people,
-        sweeper=Sweeper(store, changes, declared, wake=engine.wake, refresh=engine.refresh),
+        sweeper=Sweeper(store, changes, declared, wake=engine.wake, refresh=engine.refresh, gone=hang_up),
         orphans=Orphans(world, unheard=journal.unheard, look=engine.refresh),
         journal=journal,
         journal_door=journal_door,

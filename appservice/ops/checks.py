@@ -29,6 +29,7 @@ class Checks:
     objects: Objects
     providers: Sequence[Provider]
     journal: Callable[[], Awaitable[Health]]
+    rooms: Callable[[], Awaitable[Health]]
 
     async def run(self) -> list[Health]:
         """All checks side by side, in a fixed order."""
@@ -41,6 +42,7 @@ class Checks:
             "model": self._models,
             "disk": self._disk,
             "journal": self.journal,
+            "rooms": self.rooms,
         }
         found = await asyncio.gather(*(_guarded(part, check) for part, check in todo.items()))
         return [replace(health, part=part) for health, part in zip(found, todo, strict=True)]

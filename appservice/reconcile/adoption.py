@@ -11,7 +11,7 @@ from typing import Any
 from appservice.errors import Conflict, Denied, Invalid, NotFound
 from appservice.homeserver.client import ERRORS, Homeserver, is_gone
 from appservice.policy.roster import Roster
-from appservice.reconcile.rooms import RoomKeeper
+from appservice.reconcile.rooms import RoomKeeper, owner_of
 from appservice.rooms import live
 from appservice.rooms.declared import Declared
 from appservice.rooms.desired import DesiredRoom, own_room
@@ -64,7 +64,8 @@ class Adoption:
         await self._check_quiet(room, room_id)
         strangers = live.strangers(room, state, bot=self._homeserver.bot)
         await self._keeper.adopt(room, room_id, old=whole)
-        self._wake(Key("Team" if room.purpose in ("team", "leader-dm") else "Worker", room.owner))
+        if (owner := owner_of(room)) is not None:
+            self._wake(owner)
         return Adopted(alias=whole, out=await self._gone(room_id, strangers), equals=self._keeper.equals(room.alias))
 
     async def _place(self, stored: Stored, *, leader_dm: bool) -> tuple[str, str]:

@@ -1,12 +1,14 @@
 """The one writer of rooms: each is brought in line with what is declared, on a change, on drift, and now and then."""
 
 import asyncio
-from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
+from weakref import WeakValueDictionary
 
 import structlog
 
+from appservice.errors import Problem
+from appservice.health import Health
 from appservice.homeserver.client import ERRORS, Homeserver, is_gone, readable
 from appservice.reconcile.identity import Identities
 from appservice.reconcile.steps import Done
@@ -25,14 +27,24 @@ log = structlog.get_logger()
 
 
 class RoomKeeper:
-    """Rooms are known by alias. What is in line is remembered, so that asking again costs nothing."""
+    """Rooms are known by alias. What is in line is remembered, so that asking again costs nothing. `look` has the owner
+    of a room looked at: its status tells how the room is."""
 
-    def __init__(self, homeserver: Homeserver, store: Database, declared: Declared, identities: Identities) -> None:
+    def __init__(
+        self,
+        homeserver: Homeserver,
+        store: Database,
+        declared: Declared,
+        identities: Identities,
+        look: Callable[[Key], None],
+    ) -> None:
         self._homeserver = homeserver
         self._store = store
         self._declared = declared
         self._identities = identities
-        self._locks: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._look = look
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # those that somebody holds
+        self._failing: dict[str, Problem] = {}
         self._in_line: dict[str, tuple[DesiredRoom, str]] = {}
         self._equals: dict[str, frozenset[str]] = {}
         self._refused: dict[str, dict[str, str]] = {}
@@ -42,17 +54,31 @@ class RoomKeeper:
 
     async def reconcile(self, key: Key) -> float | None:
         """A pass of one room: read it, mend it, or end it when nobody declares it any more."""
-        async with self._locks[key.name]:
+        async with self._lock(key.name):
             wanted = (await self._declared.rooms()).get(key.name)
             if wanted is None:
                 await self._end(key.name)
             else:
-                await self._mend(wanted)
+                failed = key.name in self._failing
+                try:
+                    await self._mend(wanted)
+                finally:
+                    owner = owner_of(wanted)
+                    if owner is not None and failed != (key.name in self._failing):
+                        self._look(owner)
         return None
+
+    async def health(self) -> Health:
+        """Which rooms cannot be brought in line, and why the first of them cannot."""
+        if not (failing := sorted(self._failing.items())):
+            return Health(part="rooms", level="ok", detail="in line with what is declared")
+        alias, problem = failing[0]
+        more = f" (and {len(failing) - 1} more)" if len(failing) > 1 else ""
+        return Health(part="rooms", level="warn", detail=f"{alias}{more}: {problem.what}", fix=problem.fix)
 
     async def bring(self, alias: str) -> str:
         """Make sure a declared room is in line; its id. Raises OpsroomError."""
-        async with self._locks[alias]:
+        async with self._lock(alias):
             wanted = (await self._declared.rooms())[alias]
             known = self._in_line.get(alias)
             if known is not None and known[0] == wanted:
@@ -62,7 +88,7 @@ class RoomKeeper:
     async def adopt(self, room: DesiredRoom, room_id: str, *, old: str) -> None:
         """From now on a declared room is one that somebody else made; the one before points there. `old`: the alias it
         was found by. It can be repeated, whatever ended it. Raises OpsroomError."""
-        async with self._locks[room.alias]:
+        async with self._lock(room.alias):
             earlier = [each for each in await self.ids(room.alias) if each != room_id]
 
             async def unit(db: Connection) -> None:
@@ -128,6 +154,9 @@ class RoomKeeper:
         """What is known of a room may not be so any more."""
         self._in_line.pop(alias, None)
 
+    def _lock(self, alias: str) -> asyncio.Lock:
+        return self._locks.setdefault(alias, asyncio.Lock())
+
     # -- one room -----------------------------------------------------------------------------------------------
 
     async def _mend(self, room: DesiredRoom) -> str:
@@ -147,7 +176,10 @@ class RoomKeeper:
                 self._homeserver, room, around, known=known, equals=equals, refused=refused
             )
         except Exception as error:
-            raise readable(error, f"make the room {room.name}") from error
+            failure = readable(error, f"make the room {room.name}")
+            self._failing[room.alias] = failure.problems[0]
+            raise failure from error
+        self._failing.pop(room.alias, None)
         made = _row(room, room_id)
         if await rooms.get(self._store, room_id) != made:
             await self._store.write(lambda db: rooms.put(db, made))
@@ -201,6 +233,7 @@ class RoomKeeper:
         self._in_line.pop(alias, None)
         self._equals.pop(alias, None)
         self._refused.pop(alias, None)
+        self._failing.pop(alias, None)
         for room in await rooms.every(self._store):
             if room.alias != alias:
                 continue
@@ -210,6 +243,13 @@ class RoomKeeper:
                 raise readable(error, f"end the room {alias}") from error
             await self._store.write(partial(_remove, room.room_id))
             log.info("room ended", room=alias)
+
+
+def owner_of(room: DesiredRoom) -> Key | None:
+    """The object whose status tells how a room is; None for the root space and the journal."""
+    if not room.owner:
+        return None
+    return Key("Team" if room.purpose in ("team-space", "team", "leader-dm") else "Worker", room.owner)
 
 
 def _row(room: DesiredRoom, room_id: str) -> Room:

@@ -1,13 +1,14 @@
 """What a change of one object means for others: rooms, the agents around it, the people who come in, its owner."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 import structlog
 
 from appservice.errors import OpsroomError
 from appservice.homeserver.client import ERRORS
 from appservice.reconcile.rooms import KIND as ROOM
+from appservice.reconcile.rooms import owner_of
 from appservice.rooms.declared import Declared
 from appservice.rooms.desired import DesiredRoom
 from appservice.store import objects
@@ -16,13 +17,13 @@ from appservice.store.database import Database
 from appservice.workspace.surroundings import surroundings
 
 AGAIN_S = 5.0  # when it cannot be told what is declared
-_TEAM_ROOMS = ("team-space", "team", "leader-dm")
 
 log = structlog.get_logger()
 
 
 class Sweeper:
-    """`wake` has a key looked at soon, `refresh` now: what it is made of is declared otherwise."""
+    """`wake` has a key looked at soon, `refresh` now: what it is made of is declared otherwise. `gone` is told the name
+    of an agent that is no more."""
 
     def __init__(
         self,
@@ -32,11 +33,13 @@ class Sweeper:
         *,
         wake: Callable[[Key], None],
         refresh: Callable[[Key], None],
+        gone: Callable[[str], Awaitable[None]],
     ) -> None:
         self._store = store
         self._declared = declared
         self._wake = wake
         self._refresh = refresh
+        self._gone = gone
         self._changed: set[Key] = set()
         self._news = asyncio.Event()
         self._seen: Mapping[str, DesiredRoom] = {}
@@ -78,6 +81,7 @@ class Sweeper:
                 continue
             stored = await objects.recall(self._store, key)
             if stored is None:
+                await self._gone(key.name)
                 found.update(await objects.keys(self._store, "Team", "Manager"))
             elif stored.owner:
                 found.add(parse(stored.owner))
@@ -93,12 +97,12 @@ class Sweeper:
         others = [name for name, text in told.items() if self._told.get(name, text) != text]
         self._told = told
         changed = [alias for alias in {*before, *rooms} if before.get(alias) != rooms.get(alias)]
-        teams = {room.owner for alias in changed if (room := rooms.get(alias)) and room.purpose in _TEAM_ROOMS}
+        owners = {owner for alias in changed if (room := rooms.get(alias)) and (owner := owner_of(room))}
         people = {user for alias in changed for user in _members(before, alias) ^ _members(rooms, alias)}
         return [
             *(Key(ROOM, alias) for alias in changed),
             *(Key("Worker", name) for name in others),
-            *(Key("Team", name) for name in teams),
+            *(owner for owner in owners if owner.kind == "Team"),
             *(Key("Human", human.name) for user in people if (human := roster.humans.get(user))),
         ]
 

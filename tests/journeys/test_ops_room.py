@@ -115,7 +115,7 @@ async def test_the_bot_obeys_an_operator_in_a_direct_room(stack: Stack) -> None:
 async def test_doctor_checks_every_component(stack: Stack) -> None:
     answer = await stack.command("!doctor")
 
-    for part in ("homeserver", "clock", "agents", "storage", "gateway", "model", "disk", "journal"):
+    for part in ("homeserver", "clock", "agents", "storage", "gateway", "model", "disk", "journal", "rooms"):
         assert f"** {part}: " in answer.text
     assert "All is well" in answer.text
 

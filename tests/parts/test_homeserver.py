@@ -312,7 +312,7 @@ def keeper(bed: Bed, store: Database) -> RoomKeeper:
         return frozenset({f"@boss:{SERVER_NAME}"})
 
     declared = Declared(store, NAMES, operators, prefix="opsroom-")
-    return RoomKeeper(bed.homeserver, store, declared, Identities(bed.homeserver, NAMES))
+    return RoomKeeper(bed.homeserver, store, declared, Identities(bed.homeserver, NAMES), lambda _: None)
 
 
 async def test_somebody_of_whom_the_homeserver_says_nothing_is_as_one_who_is_not_there(keeper: RoomKeeper) -> None:

@@ -36,7 +36,7 @@ async def homeserver(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[
 @pytest.fixture
 async def bed(homeserver: Journalled, tmp_path: Path) -> Journalled:
     """Rooms and stores of its own for each test."""
-    return replace(homeserver, prefix=f"opsroom-t{next(numbers)}-", root=tmp_path, told=[], received=[])
+    return replace(homeserver, prefix=f"opsroom-t{next(numbers)}-", root=tmp_path, told=[], received=[], looked=[])
 
 
 async def delete(store: Database, key: Key) -> None:
@@ -352,3 +352,40 @@ async def test_whoever_wrote_something_that_is_not_taken_is_told_even_when_it_ca
     ops_room = door._operators.ops_room
     await bed.operator.event(ops_room, lambda event: "is no text" in event["content"].get("body", ""))
     assert len(await store.read("SELECT 1 FROM outbox")) == 1
+
+
+async def test_objects_that_only_the_journal_has_are_known_once_it_is_read(bed: Journalled) -> None:
+    store = await bed.store()
+    await declare(store, worker_yaml("alice"))
+    writer = bed.writer(store)
+    assert await writer.unheard() is None
+    await writer.publish()
+    assert await writer.unheard() == frozenset()
+
+    lost = await bed.publish(await bed.store("lost.db"))
+
+    assert await lost.unheard() == frozenset({"worker/alice"})
+
+
+async def test_a_room_that_cannot_be_kept_is_named_and_its_owner_says_so_at_once(bed: Journalled) -> None:
+    store = await bed.store()
+    await declare(store, worker_yaml("alice"))
+    alias = f"{bed.prefix}worker-alice"
+    room = await bed.operator.create_room(invite=[BOT], room_version="10")
+    await bed.homeserver.join(room, user=BOT)
+    await bed.homeserver.put_alias(f"#{alias}:{SERVER_NAME}", room)
+    keeper = bed.keeper(store)
+
+    for _ in range(2):
+        with pytest.raises(Denied):
+            await keeper.reconcile(Key("Room", alias))
+    assert bed.looked == [ALICE]
+    found = await keeper.health()
+    assert (found.level, alias in found.detail, "/op @opsroom" in found.fix) == ("warn", True, True)
+
+    powers = {"users": {bed.operator.user_id: 100, BOT: 100}}
+    await bed.operator.call("PUT", f"/rooms/{quote(room)}/state/m.room.power_levels/", powers)
+    await keeper.reconcile(Key("Room", alias))
+
+    assert bed.looked == [ALICE, ALICE]
+    assert (await keeper.health()).level == "ok"

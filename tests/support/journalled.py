@@ -38,7 +38,8 @@ TYPE = "org.opsroom.resource"
 
 @dataclass(kw_only=True)
 class Journalled:
-    """`told`: what the writer has said is unknown to the store, `received`: events that it handed on."""
+    """`told`: what the writer has said is unknown to the store, `received`: events that it handed on, `looked`: owners
+    that the keeper of rooms has had looked at."""
 
     synapse: Synapse
     homeserver: Homeserver
@@ -48,6 +49,7 @@ class Journalled:
     exits: AsyncExitStack = field(repr=False)
     told: list[Sequence[str]] = field(default_factory=list)
     received: list[dict[str, Any]] = field(default_factory=list)
+    looked: list[Key] = field(default_factory=list)
 
     async def store(self, name: str = "opsroom.db") -> Database:
         found = await Database.open(self.root / name)
@@ -61,7 +63,7 @@ class Journalled:
             return frozenset({self.operator.user_id})
 
         declared = Declared(store, NAMES, operators, prefix=self.prefix)
-        return RoomKeeper(self.homeserver, store, declared, Identities(self.homeserver, NAMES))
+        return RoomKeeper(self.homeserver, store, declared, Identities(self.homeserver, NAMES), self.looked.append)
 
     def writer(self, store: Database, *, limit: int = 1000) -> Journal:
         """A writer as a control plane has it that was started just now."""
