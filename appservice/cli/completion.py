@@ -81,8 +81,16 @@ def _zsh(parser: argparse.ArgumentParser) -> str:
     for name, _, found in verbs:
         flags = " ".join(_flags(found))
         loose = " ".join(word for flag, words in _choices(found) if not flag for word in words)
-        ask = f' ${{(f)"$({_NAMES})"}}' if _takes_objects(name) else ""
-        cases.append(f"        {name}) compadd -- {flags} {loose}{ask} ;;".rstrip())
+        ask = f'${{(f)"$({_NAMES})"}}' if _takes_objects(name) else ""
+        follow = "".join(
+            f"                {'|'.join(action.option_strings)}) {_zsh_value(action)}; return ;;\n"
+            for action in found._actions
+            if action.option_strings and action.nargs != 0
+        )
+        before = f"            case $words[CURRENT-1] in\n{follow}            esac\n" if follow else ""
+        files = "" if ask or loose else " _files;"
+        words = " ".join(filter(None, (flags, loose, ask)))
+        cases.append(f"        {name})\n{before}            compadd -- {words};{files} return ;;")
     body = "\n".join(cases)
     return f"""\
 #compdef opsroom
@@ -104,6 +112,10 @@ _opsroom() {{
 _opsroom "$@\""""
 
 
+def _zsh_value(action: argparse.Action) -> str:
+    return f"compadd -- {' '.join(str(one) for one in action.choices)}" if action.choices else "_files"
+
+
 def _fish(parser: argparse.ArgumentParser) -> str:
     lines = ["# opsroom completion for fish: put it into ~/.config/fish/completions/opsroom.fish."]
     for name, text, found in _verbs(parser):
@@ -113,8 +125,11 @@ def _fish(parser: argparse.ArgumentParser) -> str:
             short = [f"-s {flag[1:]}" for flag in action.option_strings if not flag.startswith("--")]
             long = [f"-l {flag[2:]}" for flag in action.option_strings if flag.startswith("--")]
             words = " ".join(str(one) for one in action.choices or ())
-            more = f" -a {_quoted(words)}" if words else ""
-            if short or long or more:
+            takes = " -x" if words else " -r" if action.option_strings and action.nargs != 0 else ""
+            more = takes + (f" -a {_quoted(words)}" if words else "")
+            if not action.option_strings and words:
+                lines.append(f"{here} -f -a {_quoted(words)}")
+            elif short or long:
                 lines.append(" ".join([here, *short, *long]) + more)
         if _takes_objects(name):
             lines.append(f"{here} -f -a {_quoted(f'({_NAMES})')}")
