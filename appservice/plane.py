@@ -148,6 +148,9 @@ class Plane:
             return
         if event.type == "m.space.child" and event.state_key:
             room = await rooms.get(self.store, event.state_key)
+        if room is not None and room.purpose == "ops" and event.type in (*events.ROOM_STATE, "m.space.child"):
+            heal = welcome.heal_ops_room(self.homeserver, self.settings, self.space, room.room_id)
+            self.own(heal, "ops room put right")
         if room is None or not room.alias or room.alias not in (wanted := await self.declared.rooms()):
             return
         inside = wanted[room.alias].members | wanted[room.alias].guests

@@ -224,6 +224,14 @@ class Homeserver:
                 return str(error.message or error.errcode)
         return ""
 
+    async def unban(self, room_id: str, member: str) -> str:
+        """Lift a ban; why the homeserver refuses it, '' when it does not."""
+        try:
+            await self.call("POST", f"rooms/{quote(room_id)}/unban", {"user_id": member})
+        except MForbidden as error:
+            return str(error.message or error.errcode)
+        return ""
+
     async def kick(self, room_id: str, member: str, reason: str) -> None:
         """Remove somebody; a member that is gone already is a success."""
         try:

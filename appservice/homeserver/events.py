@@ -26,12 +26,26 @@ TYPES = (
     "m.room.topic",
     "m.room.join_rules",
     "m.room.history_visibility",
+    "m.room.guest_access",
+    "m.room.canonical_alias",
+    "m.room.avatar",
+    "m.space.parent",
     "m.space.child",
     "m.room.encryption",
     "m.room.encrypted",
     JOURNAL,
 )
-ROOM_STATE = ("m.room.power_levels", "m.room.name", "m.room.topic", "m.room.join_rules", "m.room.history_visibility")
+ROOM_STATE = (
+    "m.room.power_levels",
+    "m.room.name",
+    "m.room.topic",
+    "m.room.join_rules",
+    "m.room.history_visibility",
+    "m.room.guest_access",
+    "m.room.canonical_alias",
+    "m.room.avatar",
+    "m.space.parent",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

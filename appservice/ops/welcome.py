@@ -52,6 +52,12 @@ async def ensure_rooms(store: Database, homeserver: Homeserver, settings: Settin
     return space, ops_room
 
 
+async def heal_ops_room(homeserver: Homeserver, settings: Settings, space: str, ops_room: str) -> None:
+    """Its name, its topic and its place."""
+    room = desired.ops_room(prefix=settings.alias_prefix, operators=frozenset(), bot=homeserver.bot)
+    await live.heal_sign(homeserver, ops_room, room, Around(parent=space))
+
+
 async def _ensure(homeserver: Homeserver, room: desired.DesiredRoom, around: Around) -> str:
     found = await homeserver.resolve(f"#{room.alias}:{homeserver.server_name}")
     if found is not None and live.is_complete(room, await homeserver.state(found)):

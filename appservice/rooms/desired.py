@@ -287,6 +287,7 @@ def join_rules(open_to: str) -> dict[str, Any]:
 
 
 HISTORY = {"history_visibility": "shared"}
+GUESTS = {"guest_access": "forbidden"}
 
 
 def creation(room: DesiredRoom, *, server_name: str, parent: str, open_to: str, avatar: str) -> dict[str, Any]:
@@ -302,7 +303,7 @@ def creation(room: DesiredRoom, *, server_name: str, parent: str, open_to: str, 
         "power_level_content_override": power_levels(room),
         "initial_state": [
             {"type": "m.room.history_visibility", "state_key": "", "content": HISTORY},
-            {"type": "m.room.guest_access", "state_key": "", "content": {"guest_access": "forbidden"}},
+            {"type": "m.room.guest_access", "state_key": "", "content": GUESTS},
             {"type": "m.room.join_rules", "state_key": "", "content": join_rules(open_to)},
         ],
     }

@@ -24,6 +24,7 @@ class RoomCalls(Protocol):
         self, room_id: str, type_: str, content: Mapping[str, Any], state_key: str = "", *, user: str = ""
     ) -> str: ...
     async def invite(self, room_id: str, member: str, *, user: str = "") -> str: ...
+    async def unban(self, room_id: str, member: str) -> str: ...
     async def kick(self, room_id: str, member: str, reason: str) -> None: ...
     async def join(self, room: str, *, user: str) -> None: ...
     async def leave(self, room_id: str, *, user: str) -> None: ...
@@ -163,10 +164,17 @@ def _name(state: Sequence[Mapping[str, Any]]) -> str:
 
 
 def differences(
-    room: DesiredRoom, state: Sequence[Mapping[str, Any]], *, open_to: str = "", bot: str = ""
+    room: DesiredRoom,
+    state: Sequence[Mapping[str, Any]],
+    *,
+    open_to: str = "",
+    bot: str = "",
+    alias: str = "",
+    avatar: str = "",
 ) -> list[tuple[str, dict[str, Any]]]:
     """State events to send, of those that have the empty state key. `bot`: who sends them; '' for the creator of a
-    room as we make it."""
+    room as we make it. `alias` and `avatar`: what it should show; '' for what does not matter. Another picture that
+    people gave it stays."""
     now = {event["type"]: event["content"] for event in state if event.get("state_key") == ""}
     found, levels = standing.read(state), desired.power_levels(room)
     wanted: list[tuple[str, dict[str, Any]]] = [
@@ -175,7 +183,12 @@ def differences(
         ("m.room.power_levels", found.within(levels, bot) if bot else levels),
         ("m.room.join_rules", desired.join_rules(open_to if found.restricted or not bot else "")),
         ("m.room.history_visibility", desired.HISTORY),
+        ("m.room.guest_access", desired.GUESTS),
     ]
+    if alias:
+        wanted.append(("m.room.canonical_alias", {**now.get("m.room.canonical_alias", {}), "alias": alias}))
+    if avatar and not now.get("m.room.avatar", {}).get("url"):
+        wanted.append(("m.room.avatar", {"url": avatar}))
     return [(kind, content) for kind, content in wanted if not _covers(now.get(kind, {}), content)]
 
 
@@ -211,10 +224,20 @@ def _covers(now: Any, wanted: Any) -> bool:
     )
 
 
+async def heal_sign(calls: RoomCalls, room_id: str, room: DesiredRoom, around: Around) -> None:
+    """Put back how a room is called and where it hangs, and leave alone who is in it and what they may."""
+    state = await calls.state(room_id)
+    for kind, content in differences(room, state, bot=calls.bot):
+        if kind in ("m.room.name", "m.room.topic"):
+            await calls.put_state(room_id, kind, content)
+    await _link(calls, room_id, state, around)
+
+
 async def _heal_state(
     calls: RoomCalls, room_id: str, room: DesiredRoom, state: Sequence[Mapping[str, Any]], around: Around
 ) -> bool:
-    todo = differences(room, state, open_to=around.open_to, bot=calls.bot)
+    alias = f"#{room.alias}:{calls.server_name}"
+    todo = differences(room, state, open_to=around.open_to, bot=calls.bot, alias=alias, avatar=around.avatar)
     if todo:
         check_power(calls, state, room.name)
     for kind, content in todo:
@@ -235,15 +258,17 @@ async def _heal_members(
     found = standing.read(state)
     extra = [user for user in strangers(room, state, bot=calls.bot) if found.power(user) < found.power(calls.bot)]
     for user in missing:
-        if reason := await calls.invite(room_id, user):
+        lifted = await calls.unban(room_id, user) if memberships.get(user) == "ban" else ""
+        if reason := lifted or await calls.invite(room_id, user):
             check_power(calls, state, room.name)
             refused[user] = reason
-    for user in sorted(around.ours):
+    for user in sorted(around.ours - refused.keys()):
         if memberships.get(user) != "join":
             await calls.join(room_id, user=user)
     for user in extra:
         await calls.kick(room_id, user, REASON)
-    return bool(set(missing) - set(refused) or extra) or any(memberships.get(user) != "join" for user in around.ours)
+    late = {user for user in around.ours if memberships.get(user) != "join"}
+    return bool((late | set(missing)) - refused.keys() or extra)
 
 
 REASON = "Who is in this room is declared. An operator can declare a Human that has access to it."

@@ -34,6 +34,15 @@ async def test_names_topics_and_powers_changed_by_hand_are_put_back(stack: Stack
     )
 
 
+async def test_the_ops_room_keeps_its_name_and_its_place(stack: Stack) -> None:
+    room = stack.ops_room
+    space = await stack.op.resolve(f"#opsroom-space:{stack.info['server_name']}")
+    await stack.op.call("PUT", f"rooms/{quote(room)}/state/m.room.name", {"name": "mine"})
+    await stack.op.until(lambda: seen(stack.op, room, "m.room.name") == {"name": "Ops room"}, "the name put back")
+    await stack.op.call("PUT", f"rooms/{quote(room)}/state/m.space.parent/{quote(space)}", {})
+    await stack.op.until(lambda: "via" in seen(stack.op, room, "m.space.parent", space), "the place put back")
+
+
 async def test_somebody_without_a_place_in_a_room_is_taken_out_with_a_word_why(stack: Stack) -> None:
     room = await stack.worker("private")
     guest = await stack.somebody("uninvited")
@@ -65,6 +74,11 @@ async def test_a_room_that_lost_its_place_in_the_space_gets_it_back(stack: Stack
     await stack.op.until(lambda: space in stack.op.rooms, "the space")
     await stack.op.call("PUT", f"rooms/{quote(space)}/state/m.space.child/{quote(room)}", {})
     await stack.op.until(lambda: "via" in seen(stack.op, space, "m.space.child", room), "the room in the space")
+    await stack.op.call("PUT", f"rooms/{quote(room)}/state/m.space.parent/{quote(space)}", {})
+    await stack.op.until(lambda: "via" in seen(stack.op, room, "m.space.parent", space), "the space in the room")
+    alias = seen(stack.op, room, "m.room.canonical_alias") or await state(stack, room, "m.room.canonical_alias")
+    await stack.op.call("PUT", f"rooms/{quote(room)}/state/m.room.canonical_alias", {})
+    await stack.op.until(lambda: seen(stack.op, room, "m.room.canonical_alias") == alias, "the alias shown")
 
 
 async def test_a_kicked_member_of_a_team_is_back_and_a_human_who_left_is_asked_again(stack: Stack) -> None:
@@ -77,6 +91,11 @@ async def test_a_kicked_member_of_a_team_is_back_and_a_human_who_left_is_asked_a
     await stack.op.until(
         lambda: seen(stack.op, room, "m.room.member", stack.agent("firm-one")).get("membership") == "join",
         "the agent back",
+    )
+    await stack.op.call("POST", f"rooms/{quote(room)}/ban", {"user_id": stack.agent("firm-two")})
+    await stack.op.until(
+        lambda: seen(stack.op, room, "m.room.member", stack.agent("firm-two")).get("membership") == "join",
+        "the banned agent back",
     )
     await person.call("POST", f"rooms/{quote(room)}/leave", {})
     await stack.op.until(

@@ -304,6 +304,57 @@ async def test_one_who_cannot_be_asked_in_is_named_and_keeps_nobody_else_out(bed
     assert await bed.homeserver.state_event(made, "m.room.member", person.user_id)
 
 
+async def test_whoever_belongs_into_a_room_and_was_banned_is_asked_in_again(bed: Bed) -> None:
+    agent = f"@agent-ban{secrets.token_hex(3)}:{SERVER_NAME}"
+    person, other = [await bed.synapse.person(f"ban{secrets.token_hex(3)}") for _ in range(2)]
+    await bed.homeserver.ensure_user(agent)
+    room = DesiredRoom(
+        alias=f"opsroom-worker-{secrets.token_hex(3)}",
+        name="banned",
+        topic="x",
+        purpose="worker",
+        members=frozenset({agent, person.user_id}),
+    )
+
+    async def around() -> Around:
+        return Around(ours=frozenset({agent}))
+
+    async def membership(user: str) -> str:
+        return str((await bed.homeserver.state_event(made, "m.room.member", user) or {})["membership"])
+
+    made, _ = await live.ensure(bed.homeserver, room, around)
+    for user in (agent, person.user_id, other.user_id):
+        await bed.homeserver.call("POST", f"rooms/{made}/ban", {"user_id": user})
+
+    assert await live.ensure(bed.homeserver, room, around) == (made, True)
+    assert [await membership(user) for user in (agent, other.user_id)] == ["join", "ban"]
+    assert await membership(person.user_id) in ("invite", "join")
+    assert await live.ensure(bed.homeserver, room, around) == (made, False)
+
+
+async def test_what_a_room_shows_of_itself_is_put_back(bed: Bed) -> None:
+    space = await bed.homeserver.create_room({"creation_content": {"type": "m.space"}})
+    picture = await bed.homeserver.upload(b"x", name="x.png", mimetype="image/png")
+    room = DesiredRoom(alias=f"opsroom-worker-{secrets.token_hex(3)}", name="signed", topic="x", purpose="worker")
+    alias = f"#{room.alias}:{SERVER_NAME}"
+
+    async def around() -> Around:
+        return Around(parent=space, avatar=picture)
+
+    made, _ = await live.ensure(bed.homeserver, room, around)
+    assert await live.ensure(bed.homeserver, room, around) == (made, False)
+    for kind, key in (("canonical_alias", ""), ("avatar", ""), ("guest_access", "")):
+        await bed.homeserver.put_state(made, f"m.room.{kind}", {}, key)
+    await bed.homeserver.put_state(made, "m.space.parent", {}, space)
+
+    assert await live.ensure(bed.homeserver, room, around) == (made, True)
+    assert await bed.homeserver.state_event(made, "m.room.canonical_alias") == {"alias": alias}
+    assert await bed.homeserver.state_event(made, "m.room.avatar") == {"url": picture}
+    assert await bed.homeserver.state_event(made, "m.room.guest_access") == {"guest_access": "forbidden"}
+    assert (await bed.homeserver.state_event(made, "m.space.parent", space) or {})["canonical"]
+    assert await live.ensure(bed.homeserver, room, around) == (made, False)
+
+
 @pytest.fixture
 def keeper(bed: Bed, store: Database) -> RoomKeeper:
     """What keeps the rooms of the store's declaration; `boss` operates."""
