@@ -3,6 +3,7 @@
 import asyncio
 import logging
 
+from runtime import __version__
 from runtime.failures import Failure
 from runtime.workspace import Workspace
 
@@ -27,7 +28,7 @@ class Startup:
         """What `/healthz` shows."""
         if not self.ready:
             return {"ready": False, "reason": self._reason}
-        return {"ready": True, "revision": self._workspace.revision()}
+        return {"ready": True, "revision": self._workspace.revision(), "version": __version__}
 
     async def wait(self) -> None:
         await self._loaded.wait()

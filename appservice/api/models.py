@@ -63,11 +63,13 @@ class Condition(Answer):
 
 
 class Status(Answer):
-    """What is so. Beside these fields there are the facts of each kind: matrixUserID, roomID, container, members."""
+    """What is so; `message` is its first trouble, '' when all is well. Beside these fields there are the facts of each
+    kind: matrixUserID, roomID, container, containerState, members."""
 
     model_config = ConfigDict(extra="allow")
 
     phase: str
+    message: str
     observed_generation: int
     paused: bool
     conditions: list[Condition]

@@ -107,11 +107,12 @@ class ManagerReconciler:
     async def build(self, stored: Stored) -> float | None:
         [(agent, found)] = parts = await self._w.parts(stored)
         old = await status.get(self._w.store, stored.key)
+        facts = {name: fact for name, fact in found.facts.items() if name not in ("restart", "exposedPorts")}
         fresh = replace(
             old,
             phase=found.phase if is_current(agent, found) else "Updating",
             observed_generation=stored.generation,
-            facts={name: fact for name, fact in found.facts.items() if name != "restart"},  # asked of the agent
+            facts=facts | {"welcomeSent": False},  # no welcome is sent: it is made ready without one
         ).with_conditions((_members(parts), effective(stored)), now=time())
         await save(self._w.store, self._w.changes, stored.key, old, fresh)
         return None

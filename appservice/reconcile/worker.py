@@ -223,13 +223,12 @@ class WorkerReconciler:
         if want is Want.ABSENT:
             return Done("Stopped", "Stopped, as declared; nothing wakes it.")
         await self._until_ready(sandbox, facts)
-        facts["containerState"] = "ready"
         return Done("Ready", f"Answers in its {backend.name} sandbox.")
 
     async def _until_ready(self, sandbox: Sandbox, facts: dict[str, Any]) -> None:
         agent, limit_s = self._w.agent(sandbox.name), self._w.settings.agents.silent_s
         deadline = time() + limit_s
-        while await agent.ready() is None:
+        while (said := await agent.ready()) is None:
             have = await self._observe(sandbox.name, facts, expected=True)
             if have.state != "running":
                 raise Unavailable(
@@ -244,6 +243,7 @@ class WorkerReconciler:
                     fix=f"See why with `!logs {sandbox.name}`; it is started again by itself.",
                 )
             await asyncio.sleep(0.05)
+        facts |= {"containerState": "ready", "version": str(said.get("version", ""))}
 
     # -- down ---------------------------------------------------------------------------------------------------
 

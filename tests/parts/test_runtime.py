@@ -14,6 +14,7 @@ import pytest
 from a2a.types import GetTaskRequest, ListTasksRequest, SubscribeToTaskRequest, TaskState
 from a2a.utils.errors import A2AError
 
+from runtime import __version__
 from tests.support.children import free_port, runs
 from tests.support.provider import Fail, Hang, Say, ToolCall
 from tests.support.runtime import REPOSITORY, Agent, Bench, Heard, children, until
@@ -376,7 +377,7 @@ class TestWorkspace:
             asking = asyncio.create_task(agent.ask("hello"))
             bench.door.storage_down = False
             assert (await asking).state == "COMPLETED"
-            assert await agent.ready() == {"ready": True, "revision": "r1"}
+            assert await agent.ready() == {"ready": True, "revision": "r1", "version": __version__}
 
     async def test_conversations_outlive_the_sandbox(self, bench: Bench) -> None:
         async with bench.agent() as agent:

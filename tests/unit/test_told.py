@@ -2,22 +2,30 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import replace
+from dataclasses import fields, replace
 from errno import ENOSPC
 from pathlib import Path
 
 import pytest
 
+import appservice
+import runtime
 from appservice.api import shapes
 from appservice.errors import Unavailable
+from appservice.ops import render
 from appservice.reconcile import team, worker
+from appservice.reconcile.kinds import Kinds
 from appservice.reconcile.recording import save
 from appservice.reconcile.steps import Done, Waiting, Want, told, within
-from appservice.store import status
+from appservice.reconcile.world import World
+from appservice.rooms.declared import Declared
+from appservice.store import objects, status
 from appservice.store.changes import Changes, Key
 from appservice.store.database import Database
+from appservice.store.objects import Stored
 from appservice.store.status import Condition, Status, Truth
 from tests.support.declared import Company
+from tests.support.rosters import NAMES, OPERATORS
 
 KEY = Key("Worker", "a")
 TEAM = """\
@@ -149,6 +157,83 @@ def test_the_first_trouble_is_the_message_and_a_failure_comes_before_a_wait() ->
     assert shapes.status_of(stored, Status(conditions=conditions))["message"] == "It is away."
     assert shapes.status_of(stored, Status(conditions=conditions[:1]))["message"] == "Not ready: one."
     assert shapes.status_of(stored, Status())["message"] == ""
+
+
+# -- passes that touch the store alone --------------------------------------------------------------------------------
+
+
+def world(store: Database) -> World:
+    """Without what passes here have no use for."""
+
+    async def operators() -> frozenset[str]:
+        return frozenset(OPERATORS)
+
+    there = {
+        "store": store,
+        "changes": Changes(),
+        "declared": Declared(store, NAMES, operators, prefix="opsroom-"),
+    }
+    return World(**dict.fromkeys((field.name for field in fields(World)), None) | there)  # type: ignore[arg-type]
+
+
+async def declare(store: Database, kind: str, name: str, owner: str = "", **spec: object) -> Stored:
+    document = {"metadata": {"name": name}, "spec": spec}
+    wanted = objects.Declared(kind=kind, name=name, api_version="v", document=document, text="", owner=owner)
+    await store.write(lambda db: objects.declare(db, wanted, author="@op:hs", cause="$c", now=1))
+    return await there(store, Key(kind, name))
+
+
+async def there(store: Database, key: Key) -> Stored:
+    stored = await objects.get(store, key)
+    assert stored is not None
+    return stored
+
+
+async def test_a_manager_is_as_its_agent_and_a_restart_of_that_is_no_business_of_its_own(store: Database) -> None:
+    own = await declare(store, "Manager", "default", model="m")
+    agent = await declare(store, "Worker", "manager", owner="manager/default", model="m")
+    await store.write(lambda db: objects.mark_restart(db, agent.key, "$restart"))
+    running = Status(phase="Running", observed_generation=1, facts={"restart": "", "version": "1"})
+    await store.write(lambda db: status.put(db, agent.key, running))
+    await Kinds(world(store)).reconcile(own.key)
+    assert (await status.get(store, own.key)).phase == "Updating"
+
+    restarted = replace(running, facts={**running.facts, "restart": "$restart"})
+    await store.write(lambda db: status.put(db, agent.key, restarted))
+    await Kinds(world(store)).reconcile(own.key)
+
+    found = await status.get(store, own.key)
+    assert render.is_settled(own, found)
+    assert found.facts == {"version": "1", "welcomeSent": False}
+
+
+async def test_what_goes_after_its_parts_says_that_it_waits_for_them(store: Database) -> None:
+    own = await declare(store, "Manager", "default", model="m")
+    await declare(store, "Worker", "manager", owner="manager/default", model="m")
+    await store.write(lambda db: objects.begin_delete(db, own.key, author="@op:hs", cause="$d", now=2))
+
+    await Kinds(world(store)).reconcile(own.key)
+
+    found = await status.get(store, own.key)
+    [deleted] = found.conditions
+    assert (found.phase, deleted.type, deleted.status, deleted.reason) == ("Deleting", "Deleted", "False", "Waiting")
+
+
+async def test_somebody_whose_name_became_one_of_opsrooms_own_is_told_so(store: Database) -> None:
+    """As after a change of the prefix of agents' users: what was declared before stays, and makes no user."""
+    john = await declare(store, "Human", "agent-john", displayName="John", permissionLevel=1)
+
+    await Kinds(world(store)).reconcile(john.key)
+
+    found = await status.get(store, john.key)
+    account = found.condition("Account")
+    assert found.phase == "Failed"
+    assert account is not None
+    assert "@agent-john:hs is one of Opsroom's own users" in account.message
+
+
+def test_agents_say_the_version_of_the_control_plane_they_came_with() -> None:
+    assert runtime.__version__ == appservice.__version__
 
 
 # -- what happened ----------------------------------------------------------------------------------------------------
