@@ -3,15 +3,23 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from mautrix.errors import MatrixConnectionError
 
 from appservice.backends.protocol import Observed
 from appservice.errors import Invalid, OpsroomError, Unavailable
+from appservice.reconcile import sweeper
 from appservice.reconcile.engine import LONGEST_AWAY_S, LONGEST_S, Engine
 from appservice.reconcile.steps import Step, Want, sandbox_steps, wanted
-from appservice.store.changes import Key
+from appservice.rooms.declared import Declared
+from appservice.store.changes import Changes, Key
+from appservice.store.database import Database
+from tests.support.journalled import declare
+from tests.support.rosters import NAMES, OPERATORS, manager
 
 KEY = Key("Worker", "a")
 
@@ -294,3 +302,41 @@ async def test_a_homeserver_that_is_away_at_the_slow_look_does_not_end_the_work(
         assert await asyncio.wait_for(passes.get(), 5) == KEY
         engine.refresh_all()
         await asyncio.wait_for(looked.get(), 0.5)
+
+
+async def test_a_homeserver_that_is_away_puts_a_sweep_off_and_loses_no_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweeper, "AGAIN_S", 0.0)
+    asked = 0
+
+    async def operators() -> frozenset[str]:
+        nonlocal asked
+        asked += 1
+        if asked < 3:
+            raise MatrixConnectionError("away")
+        return frozenset(OPERATORS)
+
+    async def gone(_name: str) -> None: ...
+
+    store, changes, woken = await Database.open(tmp_path / "opsroom.db"), Changes(), asyncio.Queue[Key]()
+    found = sweeper.Sweeper(
+        store,
+        changes,
+        Declared(store, NAMES, operators, prefix="x-"),
+        wake=woken.put_nowait,
+        refresh=woken.put_nowait,
+        gone=gone,
+    )
+    task = asyncio.create_task(found.run())
+    try:
+        await declare(store, manager())
+        changes.publish(Key("Worker", "gone"))  # for which all wait who are made of agents
+        seen: set[Key] = set()
+        async with asyncio.timeout(5):
+            while not {Key("Manager", "default"), Key("Room", "x-space")} <= seen:
+                seen.add(await woken.get())
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await store.close()
