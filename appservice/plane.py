@@ -96,6 +96,7 @@ class Plane:
         await _patiently(partial(welcome.ensure_bot, self.homeserver), "homeserver")
         self.space, self.operators.ops_room = await welcome.ensure_rooms(self.store, self.homeserver, self.settings)
         await _patiently(self.operators.now, "homeserver")  # from now on they are known, whoever is away
+        await self.sweeper.begin()
         self.not_ready = ""
         left = {
             "commands": await self.ops.resume(),

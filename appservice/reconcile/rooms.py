@@ -108,7 +108,7 @@ class RoomKeeper:
 
     async def ids(self, alias: str) -> list[str]:
         """Every room that is, or was, behind an alias of ours."""
-        known = [room.room_id for room in await rooms.every(self._store) if room.alias == alias]
+        known = [room.room_id for room in await rooms.of_alias(self._store, alias)]
         now = await self._homeserver.resolve(f"#{alias}:{self._homeserver.server_name}")
         return [*known, *([now] if now is not None and now not in known else [])]
 
@@ -147,8 +147,13 @@ class RoomKeeper:
         return [room for room in (await self._declared.rooms()).values() if user in room.members and room.parent]
 
     def account(self, user: str, *, there: bool) -> None:
-        """Somebody's account was made, or is gone."""
-        (self._accounts.add if there else self._accounts.discard)(user)
+        """Somebody's account was made, or is gone: rooms that are in line without them are so no more."""
+        if not there:
+            self._accounts.discard(user)
+        elif user not in self._accounts:
+            self._accounts.add(user)
+            for alias in [alias for alias, (room, _) in self._in_line.items() if user in room.members]:
+                self.forget(alias)
 
     def forget(self, alias: str) -> None:
         """What is known of a room may not be so any more."""
@@ -171,7 +176,7 @@ class RoomKeeper:
             return found
 
         try:
-            known = [known.room_id for known in await rooms.every(self._store) if known.alias == room.alias]
+            known = [known.room_id for known in await rooms.of_alias(self._store, room.alias)]
             room_id, sent = await live.ensure(
                 self._homeserver, room, around, known=known, equals=equals, refused=refused
             )
@@ -185,7 +190,7 @@ class RoomKeeper:
             await self._store.write(lambda db: rooms.put(db, made))
         self._equals[room.alias] = frozenset(equals)
         self._refused[room.alias] = refused
-        if not absent and not equals:  # else whoever makes the account asks again; and those may step back
+        if not absent & self._accounts:  # an account that was made meanwhile
             self._in_line[room.alias] = (room, room_id)
         if sent:
             log.info("room mended", room=room.alias)
@@ -226,7 +231,7 @@ class RoomKeeper:
                 log.warning("of an account nothing is said", user=user, error=str(error))
                 there = False
             if there:
-                self._accounts.add(user)
+                self.account(user, there=True)
         return user in self._accounts
 
     async def _end(self, alias: str) -> None:
@@ -234,9 +239,7 @@ class RoomKeeper:
         self._equals.pop(alias, None)
         self._refused.pop(alias, None)
         self._failing.pop(alias, None)
-        for room in await rooms.every(self._store):
-            if room.alias != alias:
-                continue
+        for room in await rooms.of_alias(self._store, alias):
             try:
                 await live.dissolve(self._homeserver, room.room_id, alias, ours=self._declared.names.is_ours)
             except Exception as error:

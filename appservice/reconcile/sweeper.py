@@ -54,6 +54,13 @@ class Sweeper:
         """Something else than an object may have changed what is declared: who operates."""
         self._news.set()
 
+    async def begin(self) -> None:
+        """What is declared now counts as swept: everything is looked at after a start anyway."""
+        try:
+            await self._sweep()
+        except (OpsroomError, *ERRORS) as error:
+            log.warning("the first sweep is left out", problem=str(error) or type(error).__name__)
+
     async def run(self) -> None:
         """For ever: each change, with those that came meanwhile."""
         while True:

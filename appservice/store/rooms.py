@@ -44,6 +44,12 @@ async def every(store: Reader) -> list[Room]:
     return [Room(**dict(row)) for row in rows]
 
 
+async def of_alias(store: Reader, alias: str) -> list[Room]:
+    """Every room that is, or was, behind an alias of ours."""
+    rows = await store.read("SELECT * FROM rooms WHERE alias = ?", (alias,))
+    return [Room(**dict(row)) for row in rows]
+
+
 async def get(store: Database, room_id: str) -> Room | None:
     row = await store.recall("rooms", "SELECT * FROM rooms WHERE room_id = ?", (room_id,))
     return Room(**dict(row)) if row else None

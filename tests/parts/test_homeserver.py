@@ -40,7 +40,7 @@ from appservice.store.database import Database
 from appservice.store.declaring import Author
 from appservice.store.outbox import Outgoing
 from tests.support.children import free_port
-from tests.support.rosters import team
+from tests.support.rosters import human, team, worker
 from tests.support.synapse import SERVER_NAME, SHARED_SECRET, Synapse, running_synapse
 
 BOT = f"@opsroom:{SERVER_NAME}"
@@ -369,6 +369,26 @@ def keeper(bed: Bed, store: Database) -> RoomKeeper:
 async def test_somebody_of_whom_the_homeserver_says_nothing_is_as_one_who_is_not_there(keeper: RoomKeeper) -> None:
     assert not await keeper.known("@john:other.org")
     assert await keeper.known(BOT)
+
+
+async def test_rooms_that_wait_for_an_account_are_not_read_again_until_it_is_there(
+    bed: Bed, store: Database, keeper: RoomKeeper
+) -> None:
+    agent, late = f"w{secrets.token_hex(3)}", f"late{secrets.token_hex(3)}"
+    documents = registry.parse((worker(agent) + human(late, 1)).encode(), source="all.yaml")
+    author = Author(user=BOT, cause="$w", now=1.0)
+    await store.write(lambda db: declaring.declare(db, documents, author, is_ours=NAMES.is_ours))
+
+    room, root = await keeper.bring(f"opsroom-worker-{agent}"), await keeper.bring("opsroom-space")
+    reads = bed.homeserver.reads
+    assert (await keeper.bring(f"opsroom-worker-{agent}"), await keeper.bring("opsroom-space")) == (room, root)
+    assert bed.homeserver.reads == reads
+
+    person = await bed.synapse.person(late)
+    keeper.account(person.user_id, there=True)
+    await keeper.bring(f"opsroom-worker-{agent}")
+    for each in (room, root):
+        assert await bed.homeserver.state_event(each, "m.room.member", person.user_id)
 
 
 async def test_a_teams_rooms_are_run_by_the_matrix_id_it_names_and_by_operators_where_that_cannot_be(
