@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from functools import partial
 
 import pytest
@@ -130,6 +131,30 @@ async def test_an_agent_killed_twice_over_one_question_says_so_and_goes_on(shake
     [answer] = await settled(shaken, question, "broke off twice")
     assert "!logs unlucky" in answer.text
     await shaken.op.answer_to(await shaken.ask(room, "unlucky", "better now?"), "You said", faults.PATIENCE_S)
+
+
+async def test_an_agent_that_dies_at_every_start_is_let_be_for_a_while_until_somebody_asks_it(shaken: Stack) -> None:
+    room = await shaken.worker("brittle")
+
+    async def die() -> None:
+        while True:
+            for pid in faults.agent_pids(shaken, "brittle"):
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            await asyncio.sleep(0.01)
+
+    dying = asyncio.create_task(die())
+    try:
+        async with asyncio.timeout(faults.PATIENCE_S):
+            while (
+                "Tried 4 times in a row without success; the next try is in"
+                not in (await shaken.command("!describe worker/brittle")).text
+            ):
+                pass
+    finally:
+        dying.cancel()
+
+    await shaken.op.answer_to(await shaken.ask(room, "brittle", "and now?"), "You said", faults.PATIENCE_S)
 
 
 async def test_an_agent_that_hangs_is_started_again_and_gets_its_turn_once_more(shaken: Stack) -> None:
