@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from appservice.api import shapes, world
+from appservice.api import world
 from appservice.api.routing import Call
 from appservice.api.selecting import Test, by_name
 from appservice.api.streaming import HEARTBEAT_S, Stream, resumed
@@ -22,15 +22,16 @@ LOG_LINES: Final = 1_000
 NOWHERE: Final = -1  # before every version
 
 
-async def follow_objects(the: World, call: Call, kind: str, test: Test) -> web.StreamResponse:
-    """ADDED, MODIFIED and DELETED from a version on; without one, everything there is comes as ADDED first.
+async def follow_objects(the: World, call: Call, kind: str, test: Test, steady: Test) -> web.StreamResponse:
+    """ADDED, MODIFIED and DELETED from a version on; without one, everything there is comes as ADDED first. `steady`:
+    the part of the test that is about labels and owners.
 
     A reader that is slow sees each object once, as it is by then, and not each of its changes.
     """
     given = call.query["Last-Event-ID"] or call.query["resourceVersion"]
     newest = await versions.newest(the.store)
     start = resumed(given, newest=newest, horizon=await versions.horizon(the.store)) if given else NOWHERE
-    watch = _Watch(the, kind, test, by_name(call.query["fieldSelector"]), start)
+    watch = _Watch(the, kind, test, steady, by_name(call.query["fieldSelector"]), start)
     with the.changes.listen() as changed:
         async with the.streams.opened(call.request) as stream:
             at = await watch.begin(stream) if start == NOWHERE else start
@@ -61,13 +62,16 @@ class _Rights:
 
 
 class _Watch:
-    """What this reader has: it is told when that is none of its business any more. Of what is older than its `start`
-    nobody knows whether it has it; but never anything whose name does not fit."""
+    """What this reader has: it is told when that is none of its business any more. Whether it has what is older than
+    its `start` follows from names, and from labels that are still the same; else nobody knows, and it is told."""
 
-    def __init__(self, the: World, kind: str, test: Test, named: Callable[[str], bool], start: int) -> None:
+    def __init__(
+        self, the: World, kind: str, test: Test, steady: Test, named: Callable[[str], bool], start: int
+    ) -> None:
         self._the = the
         self._kind = kind
         self._test = test
+        self._steady = steady
         self._named = named
         self._start = start
         self._has: dict[Key, bool] = {}
@@ -90,21 +94,21 @@ class _Watch:
         """Tell what has changed after a version; the newest one that was told of."""
 
         async def news(db: Connection) -> list[tuple[Version, dict[str, Any] | None]]:
-            return [(found, await world.one(db, found.key)) for found in await versions.since(db, at)]
+            return [(found, await world.last(db, found)) for found in await versions.since(db, at)]
 
         for found, item in await self._the.store.look(news):
-            if self._kind in ("", found.key.kind) and self._named(found.key.name):
+            if item is not None and self._kind in ("", found.key.kind) and self._named(found.key.name):
                 await self._tell(stream, found, item)
             at = found.version
         return at
 
-    async def _tell(self, stream: Stream, found: Version, item: dict[str, Any] | None) -> None:
-        has = self._has.get(found.key, found.born <= self._start)
-        fits = self._has[found.key] = item is not None and self._test(item)
+    async def _tell(self, stream: Stream, found: Version, item: dict[str, Any]) -> None:
+        had = found.born <= self._start and (found.labelled > self._start or self._steady(item))
+        has = self._has.get(found.key, had)
+        fits = self._has[found.key] = found.last is None and self._test(item)
         if fits or has:
             type_ = "DELETED" if not fits else "MODIFIED" if has else "ADDED"
-            told = {"type": type_, "object": item or shapes.gone(found.key, found.version)}
-            await stream.send(type_, told, id_=str(found.version))
+            await stream.send(type_, {"type": type_, "object": item}, id_=str(found.version))
 
 
 async def follow_log(the: World, call: Call, name: str, lines: int) -> web.StreamResponse:

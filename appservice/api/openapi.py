@@ -146,10 +146,10 @@ def _schemas() -> dict[str, Any]:
         action={"enum": ["created", "changed", "unchanged", "deleted"]},
         object={"oneOf": [_ref(f"Stored{name}") for name in registry.KINDS]},
     )
-    gone = {"type": "object", "description": "What is left to say of what is no more: its kind, name and version."}
+    mark = {"type": "object", "description": "Of a BOOKMARK: a version to go on from, and a kind."}
     found["WatchEvent"] = _object(
         type={"enum": ["ADDED", "MODIFIED", "DELETED", "BOOKMARK"]},
-        object={"anyOf": [*(_ref(f"Stored{name}") for name in registry.KINDS), gone]},
+        object={"anyOf": [*(_ref(f"Stored{name}") for name in registry.KINDS), mark]},
     )
     found["LogEvent"] = _object(_line={"type": "string"})
     progress = _object(_text={"type": "string", "description": "How far it is."})

@@ -102,13 +102,18 @@ class Reading:
 
 def wanted(call: Call) -> Test:
     """Which objects are asked for."""
-    query: Mapping[str, Any] = call.query
-    labels, fields, team = by_labels(query["labelSelector"]), by_fields(query["fieldSelector"]), query.get("team", "")
+    steady, fields = labelled(call), by_fields(call.query["fieldSelector"])
+    return lambda item: steady(item) and fields(item)
+
+
+def labelled(call: Call) -> Test:
+    """The part of it that is about labels and owners."""
+    labels, team = by_labels(call.query["labelSelector"]), call.query.get("team", "")
 
     def test(item: Mapping[str, Any]) -> bool:
         owners = item["metadata"].get("ownerReferences", ())
         in_team = not team or any(one["kind"] == "Team" and one["name"] == team for one in owners)
-        return in_team and labels(item) and fields(item)
+        return in_team and labels(item)
 
     return test
 

@@ -54,12 +54,6 @@ def status_of(stored: Stored, status: Status) -> dict[str, Any]:
     }
 
 
-def gone(key: Key, version: int) -> dict[str, Any]:
-    """What is left to say of an object that is no more."""
-    metadata = {"name": key.name, "resourceVersion": str(version)}
-    return {"apiVersion": registry.KINDS[key.kind].api_versions[0], "kind": key.kind, "metadata": metadata}
-
-
 def listed(kind: str, items: Sequence[Mapping[str, Any]], version: int, *, more: str, left: int) -> dict[str, Any]:
     metadata: dict[str, Any] = {"resourceVersion": str(version)}
     if more:

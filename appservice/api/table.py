@@ -8,7 +8,7 @@ from aiohttp import web
 from appservice.api.bodies import received
 from appservice.api.following import follow_objects
 from appservice.api.problems import Malformed
-from appservice.api.reading import Reading, wanted
+from appservice.api.reading import Reading, labelled, wanted
 from appservice.api.routing import DOCUMENT_BODY, EVENTS, PATCH_BODY, TEXT, Call, Handler, Parameter, Route
 from appservice.api.world import World
 from appservice.api.writing import Writing
@@ -343,7 +343,7 @@ class Table:
         return await self._follow(call, kind.name if kind else "")
 
     async def _follow(self, call: Call, kind: str) -> web.StreamResponse:
-        return await follow_objects(self._world, call, kind, wanted(call))
+        return await follow_objects(self._world, call, kind, wanted(call), labelled(call))
 
 
 def _with_body(handler: Callable[[Call, tuple[bytes, str]], Awaitable[web.StreamResponse]]) -> Handler:

@@ -20,6 +20,7 @@ from appservice.store.audit import Entry
 from appservice.store.changes import Changes, Key, parse
 from appservice.store.database import Database, Reader
 from appservice.store.objects import Stored
+from appservice.store.versions import Version
 
 
 class Told(Protocol):
@@ -68,6 +69,15 @@ async def one(store: Reader, key: Key) -> dict[str, Any] | None:
         return None
     owner = await objects.get(store, parse(stored.owner)) if stored.owner else None
     return shapes.shown(stored, await status.get(store, key), await versions.of(store, key), owner)
+
+
+async def last(store: Reader, found: Version) -> dict[str, Any] | None:
+    """An object that changed, as it is; one that is gone as it was."""
+    if found.last is None:
+        return await one(store, found.key)
+    stored, kept = objects.stored(found.last["resource"]), found.last["status"]
+    owner = await objects.get(store, parse(stored.owner)) if stored.owner else None
+    return shapes.shown(stored, status.load(kept) if kept else status.Status(), found.version, owner)
 
 
 async def every(store: Reader, kind: str = "") -> list[dict[str, Any]]:

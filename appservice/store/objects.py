@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from appservice.store import versions
 from appservice.store.changes import Key, parse
 from appservice.store.database import Connection, Database, Reader, Row
 
@@ -64,13 +65,13 @@ class Declared:
 
 async def get(store: Reader, key: Key) -> Stored | None:
     row = await store.read_one("SELECT * FROM resources WHERE kind = ? AND name = ?", key)
-    return _stored(row) if row else None
+    return stored(row) if row else None
 
 
 async def recall(store: Database, key: Key) -> Stored | None:
     """As `get`, from memory: for what every question asks."""
     row = await store.recall("resources", "SELECT * FROM resources WHERE kind = ? AND name = ?", key)
-    return _stored(row) if row else None
+    return stored(row) if row else None
 
 
 async def every(store: Reader, kind: str | None = None) -> list[Stored]:
@@ -78,13 +79,13 @@ async def every(store: Reader, kind: str | None = None) -> list[Stored]:
         rows = await store.read("SELECT * FROM resources ORDER BY kind, name")
     else:
         rows = await store.read("SELECT * FROM resources WHERE kind = ? ORDER BY name", (kind,))
-    return [_stored(row) for row in rows]
+    return [stored(row) for row in rows]
 
 
 async def owned_by(store: Reader, owner: str) -> list[Stored]:
     """The parts of an object, as `team/dev`."""
     rows = await store.read("SELECT * FROM resources WHERE owner = ? ORDER BY name", (owner,))
-    return [_stored(row) for row in rows]
+    return [stored(row) for row in rows]
 
 
 async def is_paused(store: Reader, stored: Stored) -> bool:
@@ -212,11 +213,14 @@ async def forget(db: Connection, key: Key) -> bool:
     """Remove an object whose teardown is complete, with all that was known of it; its revisions stay. False when its
     deletion was taken back."""
     db.changes("resources")
-    cursor = await db.execute("DELETE FROM resources WHERE kind = ? AND name = ? AND deleting = 1", key)
-    if cursor.rowcount:
-        await db.execute("DELETE FROM status WHERE kind = ? AND name = ?", key)
-        await db.execute("DELETE FROM happenings WHERE kind = ? AND name = ?", key)
-    return bool(cursor.rowcount)
+    row = await _row(db, key)
+    if row is None or not row["deleting"]:
+        return False
+    await db.execute("DELETE FROM resources WHERE kind = ? AND name = ?", key)
+    await versions.keep_last(db, key, row)
+    await db.execute("DELETE FROM status WHERE kind = ? AND name = ?", key)
+    await db.execute("DELETE FROM happenings WHERE kind = ? AND name = ?", key)
+    return True
 
 
 async def _row(db: Connection, key: Key) -> Row | None:
@@ -233,7 +237,8 @@ async def _remember(
     )
 
 
-def _stored(row: Row) -> Stored:
+def stored(row: Row | Mapping[str, Any]) -> Stored:
+    """A row, or what was kept of one."""
     return Stored(
         kind=row["kind"],
         name=row["name"],

@@ -74,12 +74,12 @@ def _without_durations(status: Status) -> Status:
 
 async def get(store: Reader, key: Key) -> Status:
     row = await store.read_one("SELECT status FROM status WHERE kind = ? AND name = ?", key)
-    return _load(row["status"]) if row else Status()
+    return load(row["status"]) if row else Status()
 
 
 async def every(store: Reader) -> dict[Key, Status]:
     rows = await store.read("SELECT kind, name, status FROM status")
-    return {Key(row["kind"], row["name"]): _load(row["status"]) for row in rows}
+    return {Key(row["kind"], row["name"]): load(row["status"]) for row in rows}
 
 
 async def put(db: Connection, key: Key, status: Status) -> None:
@@ -126,7 +126,8 @@ async def happenings(store: Reader, key: Key, limit: int = 10) -> list[Happening
     return [Happening(reason=r["reason"], message=r["message"], times=r["times"], at=r["at"]) for r in rows]
 
 
-def _load(text: str) -> Status:
+def load(text: str) -> Status:
+    """A row's text, or what was kept of one."""
     data = json.loads(text)
     return Status(
         phase=data["phase"],

@@ -1,6 +1,9 @@
 """A number for each object that grows with every change of it or of its status. The database keeps it by itself."""
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from appservice.store import meta
 from appservice.store.changes import Key
@@ -12,12 +15,14 @@ HORIZON = "versions_horizon"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Version:
-    """`version`: of the object's last change; `born`: of its first. `gone`: its last change was its end."""
+    """`version`: of the object's last change; `born`: of its first; `labelled`: of the last one of its labels or owner.
+    `last`: its rows of `resources` and `status`, when its last change was its end."""
 
     key: Key
     version: int
     born: int
-    gone: bool
+    labelled: int
+    last: Mapping[str, Any] | None
 
 
 async def newest(store: Reader) -> int:
@@ -44,6 +49,13 @@ async def since(store: Reader, version: int) -> list[Version]:
     ]
 
 
+async def keep_last(db: Connection, key: Key, row: Row) -> None:
+    """Keep of what has just gone what it was."""
+    status = await db.read_one("SELECT status FROM status WHERE kind = ? AND name = ?", key)
+    last = {"resource": dict(row), "status": status["status"] if status else ""}
+    await db.execute("UPDATE versions SET last = ? WHERE kind = ? AND name = ?", (json.dumps(last), *key))
+
+
 async def horizon(store: Reader) -> int:
     """What happened up to here may be forgotten: nobody can resume from before."""
     return int(await meta.get(store, HORIZON) or 0)
@@ -62,4 +74,10 @@ async def sweep(db: Connection) -> None:
 
 
 def _version(row: Row) -> Version:
-    return Version(key=Key(row["kind"], row["name"]), version=row["version"], born=row["born"], gone=bool(row["gone"]))
+    return Version(
+        key=Key(row["kind"], row["name"]),
+        version=row["version"],
+        born=row["born"],
+        labelled=row["labelled"],
+        last=json.loads(row["last"]) if row["gone"] else None,
+    )

@@ -28,8 +28,9 @@ from tests.support.stack import worker_yaml
 class Ours(World):
     """The API's world, and what a test does in it."""
 
-    async def declare(self, *names: str, **spec: str) -> None:
-        text = "---\n".join(worker_yaml(name, **spec) for name in names)
+    async def declare(self, *names: str, labels: str = "{}", **spec: str) -> None:
+        made = [worker_yaml(name, **spec).replace("metadata:", f"metadata:\n  labels: {labels}") for name in names]
+        text = "---\n".join(made)
         documents = registry.parse(text.encode(), source="test")
         await self.desk.declare(documents, Author(user="@op:hs", cause="$1", now=time()))
 

@@ -56,6 +56,27 @@ async def test_what_never_fitted_a_selector_is_not_deleted_for_who_watches_by_it
         assert seen(news.events) == [("ADDED", "a"), ("BOOKMARK", ""), ("DELETED", "a"), ("ADDED", "a")]
 
 
+async def test_who_goes_on_by_labels_hears_of_what_they_may_have_and_of_nothing_else(world: Ours, rest: Api) -> None:
+    for name, label in (("a", "web"), ("b", "api"), ("c", "web")):
+        await world.declare(name, labels=f"{{app: {label}}}")
+    start = (await rest.ask("GET", "workers", labelSelector="app=web")).version
+    await world.become("b", "Running")
+    await world.forget("b")
+    await world.become("a", "Running")
+    await world.forget("a")
+    await world.declare("c", labels="{app: api}")
+    await world.become("c", "Running")
+    async with rest.follow("workers", watch="true", labelSelector="app=web", resourceVersion=start) as news:
+        await news.until(lambda: news.of("DELETED", "c"), "c's leaving")
+    assert seen(news.events) == [("DELETED", "a"), ("DELETED", "c")]
+    [a] = news.of("DELETED", "a")
+    assert (a["metadata"]["labels"], a["spec"]["model"], a["status"]["phase"]) == (
+        {"app": "web"},
+        "gpt-test",
+        "Running",
+    )
+
+
 async def test_nobody_can_resume_from_within_the_first_list(world: Ours, rest: Api) -> None:
     """Objects come by name: from the version of one, an older one that comes later would be lost."""
     await world.declare("b", "a")
