@@ -51,6 +51,7 @@ class WorkerReconciler:
     def __init__(self, world: World) -> None:
         self._w = world
         self._pulls: dict[str, asyncio.Task[None]] = {}
+        self._ready: set[str] = set()  # agents seen ready, until somebody here ends their sandbox
 
     # -- up -----------------------------------------------------------------------------------------------------
 
@@ -167,12 +168,12 @@ class WorkerReconciler:
         """What takes long and changes nothing that runs."""
         have = await self._observe(sandbox.name, facts)
         if want is Want.RUNNING and Step.CREATE in sandbox_steps(want, sandbox.spec_hash, have):
-            await self._image(sandbox.image)
+            await self.image(sandbox.image)
             if have.state == "absent":
                 await self._w.backend.create(sandbox)
         return Done("Prepared")
 
-    async def _image(self, image: str) -> None:
+    async def image(self, image: str) -> None:
         """One pull of an image at a time, which goes on when the pass that asked for it has ended."""
         pull = self._pulls.get(image)
         if pull is None:
@@ -183,15 +184,15 @@ class WorkerReconciler:
         self._pulls.pop(image, None)
         await pull
 
-    async def _observe(self, name: str, facts: dict[str, Any], *, expected: bool = False) -> Observed:
-        """See how a sandbox is; `expected`: when it has ended, that is no news."""
-        ran = facts.get("containerState") in ("running", "ready")
+    async def _observe(self, name: str, facts: dict[str, Any]) -> Observed:
+        """See how a sandbox is; one that was ready, and that nobody here has ended, has died."""
         facts["containerState"] = "unknown"
         have = await self._w.backend.observe(name)
         facts["container"], facts["containerState"] = have.id, _STATES[have.state]
-        if ran and not expected and have.state == "exited" and have.detail:
+        if have.state == "exited" and name in self._ready:
+            self._ready.discard(name)
             reason = "OutOfMemory" if have.detail == "out of memory" else "Died"
-            said = f"Its sandbox died: {have.detail}."
+            said = f"Its sandbox died: {have.detail or 'it ended by itself'}."
             await self._w.store.write(lambda db: status.record(db, Key("Worker", name), reason, said, now=time()))
         return have
 
@@ -208,6 +209,7 @@ class WorkerReconciler:
             if needs:
                 raise Waiting("Waiting", f"Waits for {' and '.join(needs)}.")
         for step in sandbox_steps(want, sandbox.spec_hash, have):
+            self._ready.discard(sandbox.name)
             match step:
                 case Step.CREATE:
                     await backend.create(sandbox)
@@ -217,7 +219,7 @@ class WorkerReconciler:
                     await backend.stop(sandbox.name)
                 case Step.REMOVE:
                     await backend.remove(sandbox.name)
-        await self._observe(sandbox.name, facts, expected=True)
+        await self._observe(sandbox.name, facts)
         if want is Want.STOPPED:
             return Done("Asleep", "Asleep; a mention wakes it.")
         if want is Want.ABSENT:
@@ -229,20 +231,22 @@ class WorkerReconciler:
         agent, limit_s = self._w.agent(sandbox.name), self._w.settings.agents.silent_s
         deadline = time() + limit_s
         while (said := await agent.ready()) is None:
-            have = await self._observe(sandbox.name, facts, expected=True)
+            have = await self._observe(sandbox.name, facts)
             if have.state != "running":
                 raise Unavailable(
                     f"{sandbox.name} ended while it started: {have.detail or have.state}",
                     fix=f"See why with `!logs {sandbox.name}`; it is started again by itself.",
                 )
             if time() > deadline:
+                self._ready.discard(sandbox.name)
                 await self._w.backend.stop(sandbox.name, grace_s=1.0)
-                await self._observe(sandbox.name, facts, expected=True)
+                await self._observe(sandbox.name, facts)
                 raise Unavailable(
                     f"{sandbox.name} ran and did not answer for {limit_s} s",
                     fix=f"See why with `!logs {sandbox.name}`; it is started again by itself.",
                 )
             await asyncio.sleep(0.05)
+        self._ready.add(sandbox.name)
         facts |= {"containerState": "ready", "version": str(said.get("version", ""))}
 
     # -- down ---------------------------------------------------------------------------------------------------
@@ -257,6 +261,7 @@ class WorkerReconciler:
             await undo(stored.name)
 
     async def _end_sandbox(self, name: str) -> None:
+        self._ready.discard(name)
         await self._w.backend.remove(name)
 
     async def _end_access(self, name: str) -> None:

@@ -277,3 +277,27 @@ async def test_what_happened_again_is_the_newest(store: Database) -> None:
         ("Died", 2),
         ("SandboxReady", 1),
     ]
+
+
+# -- images -----------------------------------------------------------------------------------------------------------
+
+
+async def test_an_image_is_pulled_once_and_beside_the_passes(store: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "PULL_LOOK_S", 0.0)
+    pulls, there = 0, asyncio.Event()
+
+    class Slow:
+        async def ensure_image(self, _image: str) -> None:
+            nonlocal pulls
+            pulls += 1
+            await there.wait()
+
+    reconciler = worker.WorkerReconciler(replace(world(store), backend=Slow()))  # type: ignore[arg-type]
+    for _ in range(2):
+        with pytest.raises(Waiting, match="The image x is being pulled"):
+            await reconciler.image("x")
+    there.set()
+    await asyncio.sleep(0)
+    await reconciler.image("x")
+
+    assert pulls == 1
