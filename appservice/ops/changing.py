@@ -31,7 +31,7 @@ from appservice.workspace.names import prefix
 Outcome = dict[str, Any]  # `results`: kind, name and what became of it
 
 WAIT_S = 120.0
-UPLOAD_S = 300.0  # others wait for their turn meanwhile
+UPLOAD_S, FILES_S = 300.0, 20.0  # others wait for their turn meanwhile
 TRIES = 10
 OWN_FOLDER = ".opsroom/"
 GONE = {
@@ -241,11 +241,18 @@ class Changing:
         """Files are somebody's work: what becomes of them must be said."""
         if choice:
             return
-        if own := await self.own_files(stored):
+        fix = f"Say what becomes of them: `!delete {stored.key} --files keep` or `--files delete`"
+        try:
+            async with asyncio.timeout(FILES_S):
+                own = await self.own_files(stored)
+        except TimeoutError:
+            what = f"storage did not say within {FILES_S:.0f} seconds which files `{stored.key}` has."
+            raise Unavailable(f"{what} Nothing was changed.", fix=fix) from None
+        if own:
             what = f"{len(own)} file{'s' if len(own) > 1 else ''} ({render.size(sum(item.size for item in own))})"
             raise Invalid(
                 f"`{stored.key}` has {what} of its own. Nothing was changed.",
-                fix=f"Say what becomes of them: `!delete {stored.key} --files keep` or `--files delete`",
+                fix=fix,
             )
 
     async def own_files(self, stored: Stored) -> list[StoredObject]:

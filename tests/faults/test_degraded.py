@@ -129,6 +129,10 @@ async def test_a_storage_that_takes_calls_and_says_nothing_holds_up_only_what_ca
         event = await limping.op.upload(limping.ops_room, "silence.yaml", worker_yaml("late-two").encode())
         await others_go_on(limping, room, "early-two", "visitor-two")
         assert not [message for message in limping.op.answers(event) if "ready" in message.text]
+        unsure = await limping.op.say(limping.ops_room, "!delete worker/early-two --yes")
+        behind = await limping.op.say(limping.ops_room, "!set early-two soul=new")
+        assert "Storage did not say" in (await limping.op.ended(unsure)).text
+        await limping.op.answer_to(behind, "working")  # declared: it had its turn
     finally:
         os.kill(pid, signal.SIGCONT)
     await becomes_ready(limping, "late-two")
