@@ -1,10 +1,10 @@
-"""Who may wake whom: every role to every role, in every room in which they meet, said for real and looked at.
+"""Who may wake whom: every role to every role, in every kind of room, said for real and looked at.
 
 The expectation is Appendix D.2 written down once more, by hand, with nothing of Opsroom's own code.
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from urllib.parse import quote
 
@@ -26,12 +26,14 @@ metadata:
   name: alone
 spec:
   model: gpt-test
+  channelPolicy: {groupAllowExtra: [guest]}
 ---
 apiVersion: hiclaw.io/v1beta1
 kind: Team
 metadata:
   name: red
 spec:
+  channelPolicy: {groupAllowExtra: ["@telegram_1:SERVER"], dmAllowExtra: ["@telegram_1:SERVER"]}
   leader: {name: red-lead, model: gpt-test}
   workers: [{name: red-one, model: gpt-test}, {name: red-two, model: gpt-test}]
 ---
@@ -51,10 +53,14 @@ AGENTS = ("manager", "alone", *RED, *BLUE)
 # speaker -> whom it may wake
 MAY = {
     "op": set(AGENTS),
+    "deputy": set(AGENTS),  # another operator
     "everywhere": set(AGENTS),  # level 1
     "middle": {*RED, "alone"},  # level 2: team red, worker alone
     "narrow": {"alone", "red-one"},  # level 3
     "boss": set(BLUE),  # team admin of blue
+    "guest": {"alone"},  # by a policy, in groups
+    "telegram_1": set(RED),  # by a policy: a bridge's user, whose name no Human can have
+    "nobody": set[str](),
     "manager": {"red-lead", "blue-lead", "alone"},
     "alone": {"manager"},
     "red-lead": {"manager", "red-one", "red-two"},
@@ -64,29 +70,51 @@ MAY = {
     "blue-one": {"blue-lead"},
     "blue-two": {"blue-lead"},
 }
+ALONE = MAY | {"boss": {"blue-lead"}, "guest": set[str]()}  # in a room of one's own, no mention needed
+ONE_OF_EACH = ("manager", "alone", "red-lead", "red-one", "blue-lead", "blue-one")
 ROOMS = {
-    "manager-manager": {"op", "manager"},
-    "worker-alone": {"op", "manager", "alone", "everywhere", "middle", "narrow"},
-    "worker-red-lead": {"op", "manager", "red-lead", "everywhere"},
-    "worker-red-one": {"op", "red-lead", "red-one", "everywhere", "middle", "narrow"},
-    "worker-red-two": {"op", "red-lead", "red-two", "everywhere", "middle"},
-    "team-red": {"op", *RED, "everywhere", "middle"},
-    "leader-dm-red-lead": {"op", "red-lead"},
-    "worker-blue-lead": {"op", "manager", "blue-lead", "everywhere"},
+    "manager-manager": {"op", "deputy", "manager"},
+    "worker-alone": {"op", "deputy", "manager", "alone", "everywhere", "middle", "narrow", "guest"},
+    "worker-red-lead": {"op", "deputy", "manager", "red-lead", "everywhere"},
+    "worker-red-one": {"op", "deputy", "red-lead", "red-one", "everywhere", "middle", "narrow"},
+    "worker-red-two": {"op", "deputy", "red-lead", "red-two", "everywhere", "middle"},
+    "team-red": {"op", "deputy", *RED, "everywhere", "middle", "telegram_1"},
+    "leader-dm-red-lead": {"op", "deputy", "red-lead"},
+    "worker-blue-lead": {"op", "deputy", "manager", "blue-lead", "everywhere"},
     "worker-blue-one": {"boss", "blue-lead", "blue-one", "everywhere"},
     "worker-blue-two": {"boss", "blue-lead", "blue-two", "everywhere"},
     "team-blue": {"boss", *BLUE, "everywhere"},
     "leader-dm-blue-lead": {"boss", "blue-lead"},
 }
+INVITED = {"worker-alone": "guest", "team-red": "telegram_1"}  # by hand
+NO_MENTION_NEEDED = ("manager-manager", "leader-dm-red-lead", "leader-dm-blue-lead")
+OWN = "a room of their own"
 
 
 @dataclass(frozen=True)
 class Call:
-    """Somebody mentions an agent in a room; an agent does so in its answer to somebody else."""
+    """Somebody mentions an agent in a room; an agent does so in its answer to somebody else. Without `mention` a person
+    just says something."""
 
     speaker: str
     target: str
     room: str
+    mention: bool = True
+
+
+def calls_of(people: Iterable[str]) -> dict[Call, bool]:
+    """Every call there can be, and whether it may wake its target."""
+    found = {Call(who, target, OWN, mention=False): target in ALONE[who] for who in people for target in ONE_OF_EACH}
+    for room, members in ROOMS.items():
+        for who in sorted(members):
+            absent = [target for target in AGENTS if target not in members]
+            for target in members & set(AGENTS) - {who}:
+                found[Call(who, target, room)] = target in MAY[who]
+                if who in people:
+                    found[Call(who, target, room, mention=False)] = room in NO_MENTION_NEEDED and target in MAY[who]
+            for target in absent if who in people else absent[:1]:
+                found[Call(who, target, room)] = False
+    return found
 
 
 async def test_everybody_wakes_whom_they_may_and_nobody_else(stack: Stack) -> None:
@@ -95,22 +123,20 @@ async def test_everybody_wakes_whom_they_may_and_nobody_else(stack: Stack) -> No
         "everywhere": await stack.human("everywhere", level=1),
         "middle": await stack.human("middle", level=2, accessibleTeams="[red]", accessibleWorkers="[alone]"),
         "narrow": await stack.human("narrow", level=3, accessibleWorkers="[alone, red-one]"),
-        "boss": await stack.somebody("boss"),
+        **{name: await stack.somebody(name) for name in ("boss", "guest", "telegram_1", "nobody", "deputy")},
     }
-    applied = (await stack.apply(WORLD)).text
+    await _operates(stack, people["deputy"])
+    applied = (await stack.apply(WORLD.replace("SERVER", stack.info["server_name"]))).text
     assert applied.count("ready") == 4, applied
     for room, members in ROOMS.items():
+        if room in INVITED:
+            invited = people[INVITED[room]].user
+            await stack.op.call("POST", f"rooms/{quote(await _id(stack, room))}/invite", {"user_id": invited})
         await _everybody_in(stack, people, room, members)
-    calls = [
-        Call(speaker, target, room)
-        for room, members in ROOMS.items()
-        for speaker in sorted(members)
-        for target in AGENTS
-        if target != speaker and target in members
-    ]
+    calls = calls_of(people)
 
     asked = dict(zip(calls, await asyncio.gather(*(_say(stack, people, call) for call in calls)), strict=True))
-    expected = {call for call in calls if call.target in MAY[call.speaker]}
+    expected = {call for call, may in calls.items() if may}
     await asyncio.gather(*(_heard(stack, people, call, asked[call]) for call in expected))
     await faults.all_done(stack)
     await stack.command("!version")
@@ -119,7 +145,8 @@ async def test_everybody_wakes_whom_they_may_and_nobody_else(stack: Stack) -> No
     assert woken == expected
     audit = (await stack.command("!audit --last 200")).text
     assert "@agent-blue-one → blue-two (mention, rule: peers)" in audit
-    assert "@narrow → red-lead (trigger, rule: worker-access)" in audit
+    assert "@nobody → alone (invite, rule: worker-access)" in audit
+    assert "@agent-red-one → manager (mention, rule: member to manager)" in audit
     for name in ("human/everywhere", "team/red", "team/blue", "manager/default", "worker/alone"):
         assert "Deleted" in (await stack.command(f"!delete {name} --yes", faults.PATIENCE_S)).text
 
@@ -132,6 +159,16 @@ async def _everybody_in(stack: Stack, people: Mapping[str, Person], room: str, m
     found = await reader.call("GET", f"rooms/{quote(await _id(stack, room))}/joined_members")
     bot = f"@opsroom:{stack.info['server_name']}"
     assert set(found["joined"]) == {bot, *(_user(stack, people, name) for name in members)}
+
+
+async def _operates(stack: Stack, person: Person) -> None:
+    """Make somebody an operator."""
+    room = f"rooms/{quote(stack.ops_room)}"
+    await stack.op.call("POST", f"{room}/invite", {"user_id": person.user})
+    await person.call("POST", f"join/{quote(stack.ops_room)}", {})
+    powers = await stack.op.call("GET", f"{room}/state/m.room.power_levels")
+    powers["users"][person.user] = 100
+    await stack.op.call("PUT", f"{room}/state/m.room.power_levels", powers)
 
 
 def _reader(room: str) -> str:
@@ -148,19 +185,38 @@ async def _id(stack: Stack, room: str) -> str:
 
 
 async def _say(stack: Stack, people: Mapping[str, Person], call: Call) -> str:
-    room, target = await _id(stack, call.room), stack.agent(call.target)
+    target = stack.agent(call.target)
+    if call.room == OWN:
+        return await _say_alone(people[call.speaker], target)
+    room = await _id(stack, call.room)
     if call.speaker in people:
-        return await people[call.speaker].say(room, "are you there?", mention=target)
+        return await people[call.speaker].say(room, "are you there?", mention=target if call.mention else "")
     words = f"pass this on to {target}"  # what an agent answers repeats the question: that is its mention
     return await people[_reader(call.room)].say(room, words, mention=stack.agent(call.speaker))
 
 
+async def _say_alone(person: Person, agent: str) -> str:
+    """In a room that they ask the agent into, once it has come or declined."""
+    room = await person.create_direct(agent)
+
+    def settled() -> bool:
+        return any(
+            event["room_id"] == room
+            and event.get("state_key") == agent
+            and event["content"].get("membership") in ("join", "leave")
+            for event in person.events
+        )
+
+    await person.until(settled, f"{agent} or its no", faults.PATIENCE_S)
+    return await person.say(room, "are you there?")
+
+
 def _answers(stack: Stack, people: Mapping[str, Person], call: Call, event: str) -> list[Message]:
-    reader = people[_reader(call.room)]
+    reader = people[call.speaker if call.room == OWN else _reader(call.room)]
     target = stack.agent(call.target)
     return [m for m in reader.messages.values() if m.thread == event and m.sender == target and "You said" in m.text]
 
 
 async def _heard(stack: Stack, people: Mapping[str, Person], call: Call, event: str) -> None:
-    reader = people[_reader(call.room)]
+    reader = people[call.speaker if call.room == OWN else _reader(call.room)]
     await reader.until(lambda: _answers(stack, people, call, event), f"an answer to {call}", faults.PATIENCE_S)
