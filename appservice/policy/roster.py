@@ -155,7 +155,7 @@ def _add(
             agents |= _members(name, found, names)
         case "Human":
             human = HumanSpec.model_validate(spec)
-            user = names.person(name)
+            user = names.person(human.username or name)
             if names.is_ours(user):  # refused where it is declared; the user prefix may have changed since
                 return
             humans[user] = Human(

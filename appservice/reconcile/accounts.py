@@ -17,7 +17,7 @@ import structlog
 from appservice.errors import Invalid
 from appservice.homeserver import accounts, content
 from appservice.homeserver.accounts import Means
-from appservice.homeserver.client import Homeserver
+from appservice.homeserver.client import Homeserver, localpart
 from appservice.homeserver.events import Event
 from appservice.homeserver.sender import Sender
 from appservice.reconcile.steps import Done
@@ -65,13 +65,13 @@ class Accounts:
             nonce = token_hex(16)
             await self._store.write(lambda db: meta.put(db, _NONCE + name, nonce))
         password = self._password(name, nonce)
-        url = self._homeserver.url
-        made = self._means is not None and await accounts.register(url, self._means, name, password, shown=shown)
-        ours = made or await accounts.opens(url, name, password)  # made by an earlier run, which did not come so far
+        url, account = self._homeserver.url, localpart(user)
+        made = self._means is not None and await accounts.register(url, self._means, account, password, shown=shown)
+        ours = made or await accounts.opens(url, account, password)  # made by an earlier run, which did not come so far
         unnamed = ""
         if ours:
             if self._means is not None and self._means.kind == "token":
-                unnamed = await accounts.name(url, name, password, shown)
+                unnamed = await accounts.name(url, account, password, shown)
             await self._show(name, user, password, nonce)
         await self._store.write(lambda db: meta.drop(db, _NONCE + name))
         if unnamed:

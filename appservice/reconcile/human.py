@@ -25,7 +25,7 @@ class HumanReconciler:
 
     async def build(self, stored: Stored) -> float | None:
         key, roster = stored.key, await self._w.declared.roster()
-        user = roster.names.person(stored.name)
+        user = self._user(stored)
         old = await status.get(self._w.store, key)
         facts = {"rooms": [], **old.facts, "matrixUserID": user, "emailSent": False}
         human = roster.humans.get(user)
@@ -52,8 +52,11 @@ class HumanReconciler:
         return [account, rooms], [error] if error else []
 
     async def tear_down(self, stored: Stored) -> None:
-        await self._w.rooms.without(self._w.declared.names.person(stored.name))
+        await self._w.rooms.without(self._user(stored))
         await self._w.forget(stored)
+
+    def _user(self, stored: Stored) -> str:
+        return self._w.declared.names.person(stored.document["spec"].get("username") or stored.name)
 
     async def _ensure_account(self, human: Human) -> Done:
         try:

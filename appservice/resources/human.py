@@ -10,6 +10,7 @@ from appservice.resources.kind import Kind, LongText, Name, ShortText, Spec, Tex
 from appservice.resources.source import shown
 
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
+_LOCALPART = re.compile(r"[a-z0-9._=/+-]+")
 _LEVELS = "Use 1 (everywhere, like an administrator), 2 (the teams and workers named here) or 3 (these workers only)."
 
 
@@ -41,12 +42,22 @@ def _workers(values: tuple[str, ...]) -> tuple[str, ...]:
     return values
 
 
+def _localpart(value: str) -> str:
+    if value and not _LOCALPART.fullmatch(value):
+        raise fault(
+            f"{shown(value)} is not a user's name.", "Write only the part between @ and the colon, such as telegram_1."
+        )
+    return value
+
+
 class HumanSpec(Spec):
-    """One person. The lists count only for the levels that read them; others may keep them."""
+    """One person. The lists count only for the levels that read them; others may keep them. `username`: the account,
+    when it is not called like the document: names of accounts may have more signs, as those that bridges make do."""
 
     display_name: Annotated[
         ShortText, AfterValidator(_shown), WithJsonSchema({"type": "string", "minLength": 1, "maxLength": 200})
     ]
+    username: Annotated[Text, Field(max_length=200), AfterValidator(_localpart)] = ""
     email: Annotated[Text, Field(max_length=254), AfterValidator(_email)] = ""
     permission_level: Annotated[
         WholeNumber, AfterValidator(_level), WithJsonSchema({"type": "integer", "minimum": 1, "maximum": 3})
@@ -69,6 +80,7 @@ PENDING: Final = {"email": "No mail is sent yet."}
 
 EFFECTS: Final = {
     "displayName": "in what Opsroom says of them; an account that is there keeps its own",
+    "username": "at once, with the rooms of the one for the other",
     "permissionLevel": "at once",
     "accessibleTeams": "at once",
     "accessibleWorkers": "at once",

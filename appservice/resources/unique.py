@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 
 from appservice.resources import manager, team
 from appservice.resources.document import Document
+from appservice.resources.human import HumanSpec
 from appservice.resources.manager import ManagerSpec
 from appservice.resources.source import Fault, FieldPath, shown
 from appservice.resources.team import TeamSpec
@@ -31,5 +32,8 @@ def users(document: Document) -> Iterator[tuple[str, str, FieldPath]]:
                 yield member.name, f"{member.role.title()} {shown(member.name)} of {called}", (*member.path, "name")
         case ManagerSpec():
             yield manager.agent(document.name, spec)[0], called, ("metadata", "name")
+        case HumanSpec(username=username) if username and username != document.name:
+            yield document.name, called, ("metadata", "name")
+            yield username, f"The user of {called}", ("spec", "username")
         case _:
             yield document.name, called, ("metadata", "name")

@@ -190,8 +190,9 @@ def _impostors(documents: Sequence[Document], is_ours: Callable[[str], bool]) ->
     """People who would be users of Opsroom's own."""
     for document in documents:
         fix = "Choose another name: agents' users and the bot's are no people."
-        if isinstance(document.spec, HumanSpec) and is_ours(document.name):
-            yield document.problem(("metadata", "name"), f"The user @{document.name} is Opsroom's own.", fix)
+        if isinstance(document.spec, HumanSpec) and is_ours(name := document.spec.username or document.name):
+            path: FieldPath = ("spec", "username") if document.spec.username else ("metadata", "name")
+            yield document.problem(path, f"The user @{name} is Opsroom's own.", fix)
         if isinstance(document.spec, TeamSpec) and (admin := document.spec.admin):
             for field, name in (("name", admin.name), ("matrixUserId", admin.matrix_user_id)):
                 if name and is_ours(name):
@@ -217,6 +218,10 @@ def _conflicts(documents: Sequence[Document], known: Mapping[Key, Stored]) -> It
         for stored in known.values()
         if stored.kind in ("Worker", "Human") and stored.owner not in fresh
     }
+    for stored in known.values():
+        username = stored.document["spec"].get("username") if stored.kind == "Human" else ""
+        if username and str(stored.key) not in fresh:
+            holders.setdefault(username, str(stored.key))
     for document in documents:
         for name, _, path in unique.users(document):
             holder = holders.get(name, "")

@@ -18,11 +18,11 @@ def secret_of(shown: Message) -> str:
 
 
 @asynccontextmanager
-async def logged_in(stack: Stack, name: str) -> AsyncIterator[Person]:
+async def logged_in(stack: Stack, name: str, username: str) -> AsyncIterator[Person]:
     """Somebody who uses the password that the operator was shown."""
     await stack.op.until(lambda: passwords(stack, name), "a password")
     password = secret_of(passwords(stack, name)[0])
-    async with person(stack.info["homeserver"], name, password) as someone:
+    async with person(stack.info["homeserver"], username, password) as someone:
         yield someone
 
 
@@ -34,10 +34,17 @@ def redacted(stack: Stack, event: str) -> bool:
 async def test_a_human_without_an_account_gets_one_and_the_password_is_shown_once(stack: Stack) -> None:
     await stack.worker("greeter")
     answer = await stack.apply(
-        document("Human", "newcomer", displayName="New Comer", permissionLevel=3, accessibleWorkers="[greeter]")
+        document(
+            "Human",
+            "newcomer",
+            displayName="New Comer",
+            username="new.comer_1",  # what no document can be called
+            permissionLevel=3,
+            accessibleWorkers="[greeter]",
+        )
     )
     assert "created `human/newcomer` — ready" in answer.text
-    async with logged_in(stack, "newcomer") as newcomer:
+    async with logged_in(stack, "newcomer", "new.comer_1") as newcomer:
         room = await stack.joined(newcomer, "worker-greeter")
         question = await stack_ask(newcomer, stack, room, "greeter")
         assert "You said" in (await newcomer.answer_to(question, "You said")).text

@@ -54,6 +54,20 @@ async def delete(store: Database, key: Key, *, keep_files: bool) -> None:
     await store.write(lambda db: declaring.delete(db, stored, AUTHOR, keep_files=keep_files))
 
 
+async def test_two_humans_are_never_the_same_user(store: Database) -> None:
+    await apply(store, human("bob", 1, "username: telegram_1"))
+
+    with pytest.raises(Conflict) as taken:
+        await apply(store, human("rob", 1, "username: telegram_1"))
+    assert "line 5, spec.username: The name telegram_1 is taken by `human/bob`." in refused(taken)[0]
+    with pytest.raises(Invalid, match="same name in Matrix"):
+        await apply(store, human("rob", 1, "username: jim"), human("jim", 1))
+    with pytest.raises(Invalid) as ours:
+        await apply(store, human("rob", 1, "username: agent-rob"))
+    assert "The user @agent-rob is Opsroom's own." in refused(ours)[0]
+    await apply(store, human("bob", 1), human("rob", 1, "username: telegram_1"))
+
+
 @pytest.mark.parametrize("order", [*permutations((team("dev", "lena"), worker("alice"), worker("zoe")))])
 async def test_a_member_that_becomes_a_worker_of_its_own_lives_in_any_order(
     store: Database, order: Sequence[str]

@@ -190,6 +190,7 @@ PROVEN: Mapping[str, Mapping[str, Case]] = {
     },
     "Human": {
         "displayName": case("John", "Johnny", account, described),
+        "username": case("john", "dora", rooms, who_may, permissionLevel=1),
         "permissionLevel": case(1, 2, rooms, who_may, described),
         "accessibleTeams[]": case("dev", "other", rooms, who_may, missing, permissionLevel=2),
         "accessibleWorkers[]": case("alice", "other", rooms, who_may, missing, permissionLevel=3),

@@ -241,6 +241,14 @@ def test_a_human_who_names_what_nobody_declares_may_ask_it_once_it_is_there() ->
     assert [asked(after, "hal", name).allowed for name in ("lena", "alice")] == [True, True]
 
 
+@pytest.mark.parametrize("username", ["_irc_bob", "telegram_1", "john.doe"])
+def test_a_human_may_be_somebody_whose_name_no_document_can_have(username: str) -> None:
+    roster = roster_of(DEV + human("bob", 2, f"username: {username}, accessibleTeams: [dev]"))
+
+    assert asked(roster, f"@{username}:hs", "lena").document == "human/bob"
+    assert not asked(roster, "bob", "lena").allowed
+
+
 def test_a_human_who_runs_a_team_has_both_the_level_and_the_team() -> None:
     roster = roster_of(DEV + worker("alice") + human("pm", 3, "accessibleWorkers: [alice]"))
 
