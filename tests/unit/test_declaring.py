@@ -28,12 +28,16 @@ async def store(tmp_path: Path) -> AsyncIterator[Database]:
     await database.close()
 
 
+def is_ours(word: str) -> bool:
+    return NAMES.is_ours(NAMES.person(word))
+
+
 async def apply(store: Database, *texts: str) -> dict[Key, str]:
     """What a plan had said of each object; it never says two things of one."""
     documents = registry.parse("".join(texts).encode(), source="all.yaml")
     known = {stored.key: stored for stored in await objects.every(store)}
     steps = planning.plan(documents, known)
-    await store.write(lambda db: declaring.declare(db, documents, AUTHOR, is_ours=NAMES.is_ours))
+    await store.write(lambda db: declaring.declare(db, documents, AUTHOR, is_ours=is_ours))
     told = {step.key: step.action for step in steps}
     assert len(told) == len(steps)
     return told
