@@ -239,13 +239,23 @@ class RoomKeeper:
         self._equals.pop(alias, None)
         self._refused.pop(alias, None)
         self._failing.pop(alias, None)
+        ours = self._declared.names.is_ours
         for room in await rooms.of_alias(self._store, alias):
+            next_one = await self._successor(room)
             try:
-                await live.dissolve(self._homeserver, room.room_id, alias, ours=self._declared.names.is_ours)
+                await live.dissolve(self._homeserver, room.room_id, alias, ours=ours, replacement=next_one)
             except Exception as error:
                 raise readable(error, f"end the room {alias}") from error
             await self._store.write(partial(_remove, room.room_id))
             log.info("room ended", room=alias)
+
+    async def _successor(self, ended: Room) -> str:
+        """Id of the room alone with a team's leader, when the team has another one now; '' for all other rooms."""
+        if ended.purpose == "leader-dm":
+            for room in (await self._declared.rooms()).values():
+                if (room.purpose, room.owner) == (ended.purpose, ended.owner):
+                    return await self.bring(room.alias)
+        return ""
 
 
 def owner_of(room: DesiredRoom) -> Key | None:

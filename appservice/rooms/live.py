@@ -133,9 +133,11 @@ def is_closed(state: Sequence[Mapping[str, Any]]) -> bool:
     return any(event["type"] == "m.room.tombstone" for event in state)
 
 
-async def dissolve(calls: RoomCalls, room_id: str, alias: str, *, ours: Callable[[str], bool]) -> None:
+async def dissolve(
+    calls: RoomCalls, room_id: str, alias: str, *, ours: Callable[[str], bool], replacement: str = ""
+) -> None:
     """End a room whose owner is gone: alias and space link dropped, a tombstone, ours leave. What was said stays
-    readable for the people in it."""
+    readable for the people in it. `replacement`: id of the room that takes its place."""
     state = await calls.state(room_id)
     if _membership(state, calls.bot) != "join":
         return
@@ -143,7 +145,8 @@ async def dissolve(calls: RoomCalls, room_id: str, alias: str, *, ours: Callable
         space = await calls.state(parent)
         if _membership(space, calls.bot) == "join" and _hangs(space, room_id):  # else the space has ended, too
             await calls.put_state(parent, "m.space.child", {}, room_id)
-    await _close(calls, room_id, state, f"{_name(state) or alias} was deleted.", "")
+    became = "goes on in another room" if replacement else "was deleted"
+    await _close(calls, room_id, state, f"{_name(state) or alias} {became}.", replacement)
     for member, membership in _memberships(state).items():
         if ours(member) and member != calls.bot and membership in _HERE:
             await calls.leave(room_id, user=member)

@@ -36,6 +36,7 @@ from appservice.rooms.declared import Declared
 from appservice.rooms.desired import DesiredRoom
 from appservice.rooms.live import Around
 from appservice.store import declaring, inbox, meta, outbox, rooms
+from appservice.store.changes import Key
 from appservice.store.database import Database
 from appservice.store.declaring import Author
 from appservice.store.outbox import Outgoing
@@ -389,6 +390,26 @@ async def test_rooms_that_wait_for_an_account_are_not_read_again_until_it_is_the
     await keeper.bring(f"opsroom-worker-{agent}")
     for each in (room, root):
         assert await bed.homeserver.state_event(each, "m.room.member", person.user_id)
+
+
+async def test_the_room_alone_with_a_leader_leads_to_that_of_the_next_one(
+    bed: Bed, store: Database, keeper: RoomKeeper
+) -> None:
+    tag = secrets.token_hex(3)
+
+    async def led_by(leader: str) -> None:
+        documents = registry.parse(team(f"t{tag}", leader).encode(), source="t.yaml")
+        author = Author(user=BOT, cause=leader, now=1.0)
+        await store.write(lambda db: declaring.declare(db, documents, author, is_ours=NAMES.is_ours))
+
+    await led_by(f"first-{tag}")
+    before = await keeper.bring(f"opsroom-leader-dm-first-{tag}")
+    await led_by(f"second-{tag}")
+    await keeper.reconcile(Key("Room", f"opsroom-leader-dm-first-{tag}"))
+
+    after = await keeper.bring(f"opsroom-leader-dm-second-{tag}")
+    [end] = [event for event in await bed.homeserver.state(before) if event["type"] == "m.room.tombstone"]
+    assert end["content"] == {"body": f"first-{tag} (direct) goes on in another room.", "replacement_room": after}
 
 
 async def test_a_teams_rooms_are_run_by_the_matrix_id_it_names_and_by_operators_where_that_cannot_be(
