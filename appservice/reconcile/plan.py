@@ -13,6 +13,7 @@ from appservice.resources.kind import Spec
 from appservice.resources.metadata import is_ours
 from appservice.resources.source import Item
 from appservice.resources.team import TeamAdmin, TeamSpec
+from appservice.resources.worker import WorkerSpec
 from appservice.store import declaring
 from appservice.store.changes import Key, parse
 from appservice.store.objects import Stored
@@ -79,7 +80,8 @@ def _with_references(
     names = {kind: {key.name for key in there if key.kind == kind} for kind in registry.KINDS}
     specs = {Key(document.kind, document.name): document.spec for document in documents}
     for step in steps:
-        note = "; ".join(filter(None, (step.note, _missing(specs.get(step.key), names))))
+        spec = specs.get(step.key)
+        note = "; ".join(filter(None, (step.note, _missing(spec, names), _no_agents(spec, names["Worker"]))))
         yield replace(step, note=note)
 
 
@@ -92,6 +94,20 @@ def _missing(spec: Spec | None, names: Mapping[str, Container[str]]) -> str:
             if name not in names["Human"]:
                 return f"Its admin {name} is not declared as a Human; the rooms wait until there is such an account."
     return ""
+
+
+def _no_agents(spec: Spec | None, agents: Container[str]) -> str:
+    """Matrix ids in a channelPolicy that were agents' in HiClaw: here these are people's."""
+    holders: Sequence[WorkerSpec | TeamSpec] = ()
+    match spec:
+        case WorkerSpec():
+            holders = (spec,)
+        case TeamSpec():
+            holders = (spec, spec.leader, *spec.workers)
+    policies = [holder.channel_policy for holder in holders]
+    users = {user for policy in policies for names in dict(policy).values() for user in names if user.startswith("@")}
+    meant = [(user, name) for user in sorted(users) if (name := user[1:].partition(":")[0]) in agents]
+    return "; ".join(f"`{user}` in a channelPolicy is a person; the agent is `{name}`" for user, name in meant)
 
 
 def _parts(document: Document, known: Mapping[Key, Stored]) -> Iterator[Step]:

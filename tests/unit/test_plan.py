@@ -204,6 +204,15 @@ def test_what_is_named_and_not_declared_is_told_in_any_order() -> None:
     )
 
 
+def test_a_matrix_id_in_a_policy_that_was_an_agents_in_hiclaw_is_told() -> None:
+    lena = "lena, channelPolicy: {groupDenyExtra: ['@ben:hs', '@agent-ben:hs', '@zoe:hs', ben]}"
+    said = "`@ben:hs` in a channelPolicy is a person; the agent is `ben`"
+    assert steps_of(manager(), team("dev", lena, "ben"))[0] == f"- **create** `team/dev`: {said}"
+    ada = worker("ada", "channelPolicy: {dmAllowExtra: ['@ben:hs']}")
+    assert steps_of(team("dev", "lena", "ben"), ada) == [f"- **create** `worker/ada`: {said}"]
+    assert steps_of(team("dev", "lena"), ada) == ["- **create** `worker/ada`"]
+
+
 def test_an_admin_that_nobody_declares_is_told() -> None:
     run_by_zoe = team("dev", "lena", fields="admin: {name: zoe}")
     told_of_zoe = "Its admin zoe is not declared as a Human; the rooms wait until there is such an account."
