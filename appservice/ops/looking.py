@@ -96,12 +96,14 @@ class Looking:
         return Answer(text=render.audit(found, now=time()))
 
     async def _user(self, word: str) -> str:
-        """`bob` is the agent of that name, else the person; a full Matrix id is itself."""
+        """`bob` is the agent of that name, else the user of the Human, else the person; a full Matrix id is itself."""
         name = word.removeprefix("@")
         if ":" in name:
             return f"@{name}"
-        agent = await objects.get(self._h.store, Key("Worker", name))
-        return self._h.names.user(name) if agent else self._h.names.person(name)
+        if await objects.get(self._h.store, Key("Worker", name)):
+            return self._h.names.user(name)
+        human = await objects.get(self._h.store, Key("Human", name))
+        return self._h.names.person((human.document["spec"].get("username") if human else "") or name)
 
     async def _source(self, found: Decision) -> str:
         """Where a rule stands: line and text of what was declared."""

@@ -44,6 +44,7 @@ async def test_a_human_without_an_account_gets_one_and_the_password_is_shown_onc
         )
     )
     assert "created `human/newcomer` — ready" in answer.text
+    assert "**ALLOW** @new.comer_1:" in (await stack.command("!explain newcomer -> greeter")).text
     async with logged_in(stack, "newcomer", "new.comer_1") as newcomer:
         room = await stack.joined(newcomer, "worker-greeter")
         question = await stack_ask(newcomer, stack, room, "greeter")
