@@ -10,6 +10,7 @@ import signal
 import subprocess
 from asyncio.subprocess import PIPE
 from collections.abc import Callable, Coroutine
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -217,7 +218,9 @@ async def test_what_happened_and_what_was_written(cli: Run, stack: Stack) -> Non
 
 async def test_changes_are_followed(stack: Stack, alice: Path) -> None:
     process = await asyncio.create_subprocess_exec(
-        *(*up.OPSROOM, "get", "worker/cli-alice", "-w", "--data-dir", str(stack.data_dir)), stdout=PIPE
+        *(*up.OPSROOM, "get", "worker/cli-alice", "-w", "--data-dir", str(stack.data_dir)),
+        stdout=PIPE,
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # tests in the background would ignore it
     )
     assert process.stdout
     assert await asyncio.wait_for(process.stdout.readline(), 30) == b"worker/cli-alice  Stopped  gpt-test\n"
