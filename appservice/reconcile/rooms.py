@@ -27,8 +27,8 @@ log = structlog.get_logger()
 
 
 class RoomKeeper:
-    """Rooms are known by alias. What is in line is remembered, so that asking again costs nothing. `look` has the owner
-    of a room looked at: its status tells how the room is."""
+    """Rooms are known by alias. What is in line is remembered, so that asking again costs nothing. `look` has a
+    key looked at: a room that somebody belongs into by now, the owner of one, whose status tells how the room is."""
 
     def __init__(
         self,
@@ -154,6 +154,7 @@ class RoomKeeper:
             self._accounts.add(user)
             for alias in [alias for alias, (room, _) in self._in_line.items() if user in room.members]:
                 self.forget(alias)
+                self._look(Key(KIND, alias))
 
     def forget(self, alias: str) -> None:
         """What is known of a room may not be so any more."""
@@ -190,7 +191,9 @@ class RoomKeeper:
             await self._store.write(lambda db: rooms.put(db, made))
         self._equals[room.alias] = frozenset(equals)
         self._refused[room.alias] = refused
-        if not absent & self._accounts:  # an account that was made meanwhile
+        if absent & self._accounts:  # an account that was made meanwhile
+            self._look(Key(KIND, room.alias))
+        else:
             self._in_line[room.alias] = (room, room_id)
         if sent:
             log.info("room mended", room=room.alias)

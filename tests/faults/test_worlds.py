@@ -7,12 +7,13 @@ STACK_WORLDS says how many, or which: `200`, `200-400`.
 import asyncio
 import os
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 from urllib.parse import quote
 
 import pytest
 
+from appservice.errors import Unavailable
 from tests.support import faults, reality
 from tests.support.stack import Stack, opened
 
@@ -72,9 +73,20 @@ async def settled(stack: Stack, text: str) -> None:
 async def comes_to(stack: Stack, text: str, wanted: dict[str, Any]) -> None:
     """Wait until all is as the file has it, or show how it differs."""
     deadline = asyncio.get_running_loop().time() + faults.PATIENCE_S
-    while (found := await reality.found(stack, text)) != wanted:
+    while (found := await patiently(lambda: reality.found(stack, text))) != wanted:
         assert asyncio.get_running_loop().time() < deadline, differences(found, wanted)
         await asyncio.sleep(0.5)
+
+
+async def patiently(look: Callable[[], Awaitable[dict[str, Any]]]) -> dict[str, Any]:
+    """What is seen, once the parts that were killed are back."""
+    deadline = asyncio.get_running_loop().time() + faults.PATIENCE_S
+    while True:
+        try:
+            return await look()
+        except Unavailable:
+            assert asyncio.get_running_loop().time() < deadline, "a part does not come back"
+            await asyncio.sleep(0.5)
 
 
 def differences(found: dict[str, Any], wanted: dict[str, Any]) -> str:
@@ -93,7 +105,7 @@ async def test_whatever_happened_before_all_is_as_the_last_file_has_it(world: St
     await settled(world, text)
     await comes_to(world, text, reality.should(world, text))
 
-    before = await reality.fingerprint(world)
+    before = await patiently(lambda: reality.fingerprint(world))
     await faults.replaced(world, "control_plane", await faults.kill(world, "control_plane"))
     await settled(world, text)
-    assert await reality.fingerprint(world) == before
+    assert await patiently(lambda: reality.fingerprint(world)) == before

@@ -4,7 +4,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,7 @@ class Bed:
     synapse: Synapse
     homeserver: Homeserver
     room: str
+    looked: list[Key] = field(default_factory=list)  # what the keeper of rooms had looked at
 
     async def shown(self, event: str) -> str:
         """What people see in place of a message: its newest edit."""
@@ -364,7 +365,7 @@ def keeper(bed: Bed, store: Database) -> RoomKeeper:
         return frozenset({f"@boss:{SERVER_NAME}"})
 
     declared = Declared(store, NAMES, operators, prefix="opsroom-")
-    return RoomKeeper(bed.homeserver, store, declared, Identities(bed.homeserver, NAMES), lambda _: None)
+    return RoomKeeper(bed.homeserver, store, declared, Identities(bed.homeserver, NAMES), bed.looked.append)
 
 
 async def test_somebody_of_whom_the_homeserver_says_nothing_is_as_one_who_is_not_there(keeper: RoomKeeper) -> None:
@@ -387,6 +388,7 @@ async def test_rooms_that_wait_for_an_account_are_not_read_again_until_it_is_the
 
     person = await bed.synapse.person(late)
     keeper.account(person.user_id, there=True)
+    assert {Key("Room", f"opsroom-worker-{agent}"), Key("Room", "opsroom-space")} <= set(bed.looked)
     await keeper.bring(f"opsroom-worker-{agent}")
     for each in (room, root):
         assert await bed.homeserver.state_event(each, "m.room.member", person.user_id)

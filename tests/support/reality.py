@@ -123,11 +123,17 @@ async def fingerprint(stack: Stack) -> dict[str, Any]:
             for alias, room in rooms_of(stack).items()
         }
     files = (stack.data_dir / "gateway" / "xds").glob("*.json")
+    stored, users = connect(config.load(stack.data_dir, installation=stack.installation))
+    try:
+        objects = {item.key: item.etag for item in await stored.list("")}
+    finally:
+        await stored.close()
+        await users.close()
     return {
         "rooms": rooms,
         "gateway": {file.name: file.stat().st_mtime_ns for file in files},
         "sandboxes": {name: faults.agent_pids(stack, name) for name in (await faults.traces(stack))["processes"]},
-        "objects": {key: len(data) for key, data in (await stack.files("")).items()},
+        "objects": objects,
     }
 
 
