@@ -353,6 +353,15 @@ async def test_only_the_users_of_this_installation_are_named(world: World, stack
     assert await world.users.names() == {"alice": (key.key_id,)}
 
 
+async def test_users_are_all_named_when_they_come_on_several_pages(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("appservice.storage.filer._PAGE", 2)
+    for number in range(5):
+        await world.users.ensure(f"a{number}", Access(write=(f"agents/a{number}/",)))
+    assert set(await world.users.names()) == {f"a{number}" for number in range(5)}
+
+
 @both
 async def test_users_made_and_deleted_at_the_same_time_do_not_undo_each_other(world: World) -> None:
     async def live(number: int) -> MinioObjects:
