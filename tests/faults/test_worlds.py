@@ -1,5 +1,5 @@
-"""Files at random, one after the other, while parts are killed and somebody changes rooms by hand: in the end all is as
-the last file has it, and another start writes nothing.
+"""A file at random and edits of it, while parts are killed and somebody changes rooms by hand: in the end all is as the
+last of them has it, whatever was there before, and another start writes nothing.
 
 STACK_WORLDS says how many, or which: `200`, `200-400`.
 """
@@ -7,7 +7,7 @@ STACK_WORLDS says how many, or which: `200`, `200-400`.
 import asyncio
 import os
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -29,11 +29,13 @@ async def world() -> AsyncIterator[Stack]:
         yield stack
 
 
-async def shake(stack: Stack, seed: int, *, files: int = 3) -> str:
-    """Apply some files, with a kill at some moment of each; the last one, once it is applied."""
+async def shake(stack: Stack, seed: int) -> str:
+    """Apply a file and up to two edits of it, each perhaps with a kill at some moment; the last, once it is applied."""
     chance = random.Random(seed)
-    for _ in range(files):
-        text = reality.text_of(reality.company(chance))
+    documents: Sequence[Mapping[str, Any]] = ()
+    for _ in range(chance.randint(1, 3)):
+        documents = reality.edited(chance, documents) if documents else reality.company(chance)
+        text = reality.text_of(documents)
         event = await stack.op.say(stack.ops_room, f"!apply --prune --yes\n```yaml\n{text}```")
         if chance.random() < 0.5:
             part = chance.choice(PARTS)
@@ -90,13 +92,14 @@ async def patiently(look: Callable[[], Awaitable[dict[str, Any]]]) -> dict[str, 
 
 
 def differences(found: dict[str, Any], wanted: dict[str, Any]) -> str:
-    rooms = {
-        alias: (found["rooms"].get(alias), wanted["rooms"].get(alias))
-        for alias in {*found["rooms"], *wanted["rooms"]}
-        if found["rooms"].get(alias) != wanted["rooms"].get(alias)
-    }
-    rest = {what: (found[what], wanted[what]) for what in wanted if what != "rooms" and found[what] != wanted[what]}
-    return f"found, and wanted: {rooms} {rest}"
+    """Where two of the same form differ, one level down."""
+    told = []
+    for what in wanted:
+        one, two = (dict(it[what]) if isinstance(it[what], dict) else {"": it[what]} for it in (found, wanted))
+        told += [
+            f"{what} {key}: {one.get(key)}, not {two.get(key)}" for key in one | two if one.get(key) != two.get(key)
+        ]
+    return "\n".join(told)
 
 
 @pytest.mark.parametrize("seed", range(int(FIRST or 0), int(END)))
@@ -108,4 +111,5 @@ async def test_whatever_happened_before_all_is_as_the_last_file_has_it(world: St
     before = await patiently(lambda: reality.fingerprint(world))
     await faults.replaced(world, "control_plane", await faults.kill(world, "control_plane"))
     await settled(world, text)
-    assert await patiently(lambda: reality.fingerprint(world)) == before
+    after = await patiently(lambda: reality.fingerprint(world))
+    assert after == before, differences(after, before)

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager, closing
 from typing import Any
 
 from appservice import config
+from appservice.gateway import files
 from appservice.homeserver import registration
 from appservice.homeserver.client import Homeserver
 from appservice.policy import roster
@@ -66,6 +67,20 @@ def company(chance: random.Random) -> list[dict[str, Any]]:
     ]
 
 
+def edited(chance: random.Random, documents: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The same documents, but for some that are there no more, are new, or are otherwise."""
+    now, other = _by_name(documents), _by_name(company(chance))
+    names = sorted(now | other)
+    for name in {chance.choice(names), *(name for name in names if chance.random() < 0.3)}:
+        now.pop(name, None)
+        now |= {name: other[name]} if name in other else {}
+    return chance.sample(list(now.values()), len(now)) or list(other.values())
+
+
+def _by_name(documents: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], Mapping[str, Any]]:
+    return {(one["kind"], one["metadata"]["name"]): one for one in documents}
+
+
 def text_of(documents: Sequence[Mapping[str, Any]]) -> str:
     return "---\n".join(to_yaml(document) for document in documents)
 
@@ -116,13 +131,13 @@ async def found(stack: Stack, text: str) -> dict[str, Any]:
 
 
 async def fingerprint(stack: Stack) -> dict[str, Any]:
-    """Changes with every write to a room's state, to the gateway's files, and with every new sandbox or user."""
+    """Changes with every write to a room's state or to what the gateway is told, with every new sandbox or user."""
     async with _server(stack) as server:
         rooms = {
             alias: sorted(str(event["event_id"]) for event in await server.state(room))
             for alias, room in rooms_of(stack).items()
         }
-    files = (stack.data_dir / "gateway" / "xds").glob("*.json")
+    gateway = stack.data_dir / "gateway"
     stored, users = connect(config.load(stack.data_dir, installation=stack.installation))
     try:
         objects = {item.key: item.etag for item in await stored.list("")}
@@ -131,7 +146,7 @@ async def fingerprint(stack: Stack) -> dict[str, Any]:
         await users.close()
     return {
         "rooms": rooms,
-        "gateway": {file.name: file.stat().st_mtime_ns for file in files},
+        "gateway": {path: (gateway / path).stat().st_mtime_ns for path in files.read_all(gateway)},
         "sandboxes": {name: faults.agent_pids(stack, name) for name in (await faults.traces(stack))["processes"]},
         "objects": objects,
     }
