@@ -39,7 +39,7 @@ class Declared:
             return
         found = [stored for stored in await objects.every(self._store) if not stored.deleting and not stored.owner]
         documents = [(stored.kind, stored.name, stored.document["spec"]) for stored in found]
-        self._roster = roster.build(documents, names=self.names, operators=now[2])
-        journals = await journal.rooms(self._store)
-        self._rooms = desired.topology(self._roster, prefix=self.prefix, journals=journals)
-        self._seen = now  # a change since then has another version: the next look takes it up
+        people = roster.build(documents, names=self.names, operators=now[2])
+        rooms = desired.topology(people, prefix=self.prefix, journals=await journal.rooms(self._store))
+        # At once, and a change since then has another version: the next look takes it up.
+        self._seen, self._roster, self._rooms = now, people, rooms

@@ -5,22 +5,28 @@ import random
 import sqlite3
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, closing
+from hashlib import md5
 from typing import Any
 
 from appservice import config
-from appservice.gateway import files
+from appservice.gateway.files import read_all
 from appservice.homeserver import registration
 from appservice.homeserver.client import Homeserver
 from appservice.policy import roster
 from appservice.policy.roster import Names, Roster
-from appservice.reconcile.given import access
+from appservice.reconcile.given import access, workspace
 from appservice.resources import registry
 from appservice.resources.document import Document
 from appservice.resources.printing import to_yaml
 from appservice.resources.worker import WorkerSpec
 from appservice.rooms import desired
+from appservice.storage import filer
+from appservice.storage.access import Policy, policy
 from appservice.storage.connect import connect
+from appservice.storage.filer import FilerUsers
+from appservice.storage.protocol import Access, Users
 from appservice.store import declaring
+from appservice.workspace.names import prefix
 from tests.support import faults
 from tests.support.stack import Stack
 
@@ -88,8 +94,7 @@ def text_of(documents: Sequence[Mapping[str, Any]]) -> str:
 def should(stack: Stack, text: str) -> dict[str, Any]:
     """What follows from one file."""
     documents = registry.parse(text.encode(), source="world.yaml")
-    people = _roster(stack, documents)
-    states = {name: spec.state for name, spec in _agents(documents).items()}
+    people, specs = _roster(stack, documents), _agents(documents)
     return {
         "rooms": {
             alias: {
@@ -103,9 +108,9 @@ def should(stack: Stack, text: str) -> dict[str, Any]:
             for alias, room in desired.topology(people, prefix="opsroom-").items()
         },
         "consumers": set(people.agents),
-        "storage users": set(people.agents),
-        "storage policies that differ": set(),
-        "sandboxes": {name: state for name, state in states.items() if state == "Running"},
+        "storage users": {name: _rights(stack, access(spec, people.agents[name])) for name, spec in specs.items()},
+        "files": {name: _sums(workspace(name, spec, people)) for name, spec in specs.items()},
+        "sandboxes": {name: spec.state for name, spec in specs.items() if spec.state == "Running"},
     }
 
 
@@ -116,13 +121,13 @@ async def found(stack: Stack, text: str) -> dict[str, Any]:
     stored, users = connect(config.load(stack.data_dir, installation=stack.installation))
     traces = await faults.traces(stack)
     try:
+        sums = {item.key: item.etag for item in await stored.list("agents/")}
+        told = {name: workspace(name, spec, people) for name, spec in specs.items()}
         return {
             "rooms": await _rooms(stack),
             "consumers": traces["consumers"],
-            "storage users": traces["storage users"],
-            "storage policies that differ": {
-                name for name, spec in specs.items() if await users.ensure(name, access(spec, people.agents[name]))
-            },
+            "storage users": {name: await _policy(users, name) for name in traces["storage users"]},
+            "files": {name: {path: sums.get(prefix(name) + path) for path in files} for name, files in told.items()},
             "sandboxes": dict.fromkeys(traces["processes"], "Running"),
         }
     finally:
@@ -146,7 +151,7 @@ async def fingerprint(stack: Stack) -> dict[str, Any]:
         await users.close()
     return {
         "rooms": rooms,
-        "gateway": {path: (gateway / path).stat().st_mtime_ns for path in files.read_all(gateway)},
+        "gateway": {path: (gateway / path).stat().st_mtime_ns for path in read_all(gateway)},
         "sandboxes": {name: faults.agent_pids(stack, name) for name in (await faults.traces(stack))["processes"]},
         "objects": objects,
     }
@@ -187,6 +192,21 @@ async def _server(stack: Stack) -> AsyncIterator[Homeserver]:
         yield server
     finally:
         await server.close()
+
+
+def _rights(stack: Stack, given: Access) -> Policy:
+    return policy(config.load(stack.data_dir, installation=stack.installation).storage.bucket, given)
+
+
+async def _policy(users: Users, name: str) -> Policy | None:
+    """What a user may do, as the storage has it: the files of SeaweedFS keep it as it was written."""
+    assert isinstance(users, FilerUsers)
+    return await users._run(users._read, filer._policy(users._user(name)))
+
+
+def _sums(files: Mapping[str, bytes]) -> dict[str, str]:
+    """What the storage has as the etag of each."""
+    return {path: md5(content, usedforsecurity=False).hexdigest() for path, content in files.items()}
 
 
 def _roster(stack: Stack, documents: Sequence[Document]) -> Roster:
