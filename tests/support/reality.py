@@ -211,7 +211,7 @@ def _sums(files: Mapping[str, bytes]) -> dict[str, str]:
 
 def _roster(stack: Stack, documents: Sequence[Document]) -> Roster:
     names = Names(bot=f"@opsroom:{stack.info['server_name']}", prefix="agent-", server_name=stack.info["server_name"])
-    declared = [(one.kind, one.name, registry.canonical(one)["spec"]) for one in documents]
+    declared = sorted((one.kind, one.name, registry.canonical(one)["spec"]) for one in documents)
     return roster.build(declared, names=names, operators=frozenset({stack.op.user}))
 
 
