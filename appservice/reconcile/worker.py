@@ -26,6 +26,7 @@ from appservice.gateway.protocol import Token
 from appservice.homeserver.client import readable
 from appservice.policy.roster import Agent
 from appservice.reconcile import given
+from appservice.reconcile.lives import Lives
 from appservice.reconcile.recording import save
 from appservice.reconcile.rooms import KIND as ROOM
 from appservice.reconcile.steps import Done, Step, Waiting, Want, blocked, sandbox_steps, told, wanted
@@ -43,6 +44,7 @@ from appservice.workspace.names import CARD, prefix
 PULL_LOOK_S = 5.0  # how long a pass waits for an image; the next one looks again
 _STATES = {"absent": "not_found", "created": "starting", "running": "running", "exited": "stopped"}
 PULLING = "Pulling"
+RESTING = "CrashLoopBackOff"
 
 log = structlog.get_logger()
 
@@ -51,7 +53,7 @@ class WorkerReconciler:
     def __init__(self, world: World) -> None:
         self._w = world
         self._pulls: dict[str, asyncio.Task[None]] = {}
-        self._ready: set[str] = set()  # agents seen ready, until somebody here ends their sandbox
+        self._lives = Lives()
 
     # -- up -----------------------------------------------------------------------------------------------------
 
@@ -83,7 +85,7 @@ class WorkerReconciler:
         if errors:
             raise errors[0]
         pulls = any(condition.reason == PULLING for condition in conditions)
-        return PULL_LOOK_S if pulls else self._next_look(spec, awake_until)
+        return PULL_LOOK_S if pulls else self._next_look(stored.name, spec, awake_until)
 
     async def _steps(
         self, stored: Stored, spec: WorkerSpec, want: Want, facts: dict[str, Any]
@@ -189,8 +191,7 @@ class WorkerReconciler:
         facts["containerState"] = "unknown"
         have = await self._w.backend.observe(name)
         facts["container"], facts["containerState"] = have.id, _STATES[have.state]
-        if have.state == "exited" and name in self._ready:
-            self._ready.discard(name)
+        if have.state == "exited" and self._lives.died(name, now=time()):
             reason = "OutOfMemory" if have.detail == "out of memory" else "Died"
             said = f"Its sandbox died: {have.detail or 'it ended by itself'}."
             await self._w.store.write(lambda db: status.record(db, Key("Worker", name), reason, said, now=time()))
@@ -208,8 +209,12 @@ class WorkerReconciler:
             needs = [one.type.lower() for one in missing if not ended or one.reason == "Unavailable"]
             if needs:
                 raise Waiting("Waiting", f"Waits for {' and '.join(needs)}.")
-        for step in sandbox_steps(want, sandbox.spec_hash, have):
-            self._ready.discard(sandbox.name)
+        steps = sandbox_steps(want, sandbox.spec_hash, have)
+        if steps == (Step.START,):
+            await self._rest(sandbox.name)
+        elif steps:
+            self._lives.ended(sandbox.name)
+        for step in steps:
             match step:
                 case Step.CREATE:
                     await backend.create(sandbox)
@@ -227,6 +232,15 @@ class WorkerReconciler:
         await self._until_ready(sandbox, facts)
         return Done("Ready", f"Answers in its {backend.name} sandbox.")
 
+    async def _rest(self, name: str) -> None:
+        """Raise Waiting for one that dies over and over, unless somebody asks it something."""
+        if self._lives.rest_s(name, now=time()) and not await self._is_asked(name):
+            raise Waiting(
+                RESTING,
+                f"It died {self._lives.deaths(name)} times in a row, each time soon after it was ready. It rests before"
+                f" it is started again; a mention starts it at once. See why with `!logs {name}`.",
+            )
+
     async def _until_ready(self, sandbox: Sandbox, facts: dict[str, Any]) -> None:
         agent, limit_s = self._w.agent(sandbox.name), self._w.settings.agents.silent_s
         deadline = time() + limit_s
@@ -238,7 +252,7 @@ class WorkerReconciler:
                     fix=f"See why with `!logs {sandbox.name}`; it is started again by itself.",
                 )
             if time() > deadline:
-                self._ready.discard(sandbox.name)
+                self._lives.ended(sandbox.name)
                 await self._w.backend.stop(sandbox.name, grace_s=1.0)
                 await self._observe(sandbox.name, facts)
                 raise Unavailable(
@@ -246,7 +260,7 @@ class WorkerReconciler:
                     fix=f"See why with `!logs {sandbox.name}`; it is started again by itself.",
                 )
             await asyncio.sleep(0.05)
-        self._ready.add(sandbox.name)
+        self._lives.up(sandbox.name, now=time())
         facts |= {"containerState": "ready", "version": str(said.get("version", ""))}
 
     # -- down ---------------------------------------------------------------------------------------------------
@@ -261,7 +275,7 @@ class WorkerReconciler:
             await undo(stored.name)
 
     async def _end_sandbox(self, name: str) -> None:
-        self._ready.discard(name)
+        self._lives.ended(name)
         await self._w.backend.remove(name)
 
     async def _end_access(self, name: str) -> None:
@@ -314,12 +328,17 @@ class WorkerReconciler:
 
     async def _awake_until(self, name: str) -> float:
         """Until when a sleeping agent is needed: while it has turns, and a while after."""
-        if any(turn.agent == name for turn in await turns.open_turns(self._w.store)):
+        if await self._is_asked(name):
             return time() + self._w.settings.agents.awake_s
         return float(await meta.get(self._w.store, meta.AWAKE_UNTIL + name) or 0)
 
-    def _next_look(self, spec: WorkerSpec, awake_until: float) -> float | None:
+    async def _is_asked(self, name: str) -> bool:
+        return any(turn.agent == name for turn in await turns.open_turns(self._w.store))
+
+    def _next_look(self, name: str, spec: WorkerSpec, awake_until: float) -> float:
         looks = [self._w.settings.gateway.token_ttl_s / 3]
+        if rest_s := self._lives.rest_s(name, now=time()):
+            looks.append(rest_s + 0.1)
         if spec.state == "Sleeping" and awake_until > time():
             looks.append(awake_until - time() + 0.1)
         return min(looks)

@@ -157,6 +157,22 @@ async def test_an_agent_that_dies_at_every_start_is_let_be_for_a_while_until_som
     await shaken.op.answer_to(await shaken.ask(room, "brittle", "and now?"), "You said", faults.PATIENCE_S)
 
 
+async def test_an_agent_that_dies_again_after_it_was_ready_rests_until_somebody_asks_it(shaken: Stack) -> None:
+    room = await shaken.worker("fickle")
+    for _ in range(2):
+        await shaken.op.answer_to(await shaken.ask(room, "fickle", "are you up?"), "You said", faults.PATIENCE_S)
+        first, *_ = faults.agent_pids(shaken, "fickle")
+        os.kill(first, signal.SIGKILL)
+        await faults.until(lambda pid=first: not runs(pid), "the end of the sandbox")
+
+    async with asyncio.timeout(faults.PATIENCE_S):
+        while "died 2 times in a row" not in (told := (await shaken.command("!describe worker/fickle")).text):
+            pass
+    assert "a mention starts it at once" in told
+    assert not faults.agent_pids(shaken, "fickle")
+    await shaken.op.answer_to(await shaken.ask(room, "fickle", "and now?"), "You said", faults.PATIENCE_S)
+
+
 async def test_an_agent_that_hangs_is_started_again_and_gets_its_turn_once_more(shaken: Stack) -> None:
     room = await shaken.worker("hung")
     shaken.provider.when("hang", Say(words=40, delay=0.1), Say("second life"))
