@@ -169,7 +169,6 @@ async def test_an_agent_that_dies_again_after_it_was_ready_rests_until_somebody_
         while "died 2 times in a row" not in (told := (await shaken.command("!describe worker/fickle")).text):
             pass
     assert "a mention starts it at once" in told
-    assert not faults.agent_pids(shaken, "fickle")
     await shaken.op.answer_to(await shaken.ask(room, "fickle", "and now?"), "You said", faults.PATIENCE_S)
 
 
