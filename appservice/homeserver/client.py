@@ -7,7 +7,7 @@ speaks. Sends carry a device id, so that a repeated transaction id is recognised
 import asyncio
 import json
 import random
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import quote as percent_encode
@@ -215,30 +215,23 @@ class Homeserver:
     async def join(self, room: str, *, user: str) -> None:
         await self.call("POST", f"join/{quote(room)}", {}, user=user)
 
+    async def try_join(self, room: str, *, user: str) -> str:
+        """Join; why the homeserver refuses it, '' when it does not."""
+        return await _refusal(self.join(room, user=user))
+
     async def invite(self, room_id: str, member: str, *, user: str = "") -> str:
         """Invite; why the homeserver refuses it, '' when it does not. A member that is in already is a success."""
-        try:
-            await self.call("POST", f"rooms/{quote(room_id)}/invite", {"user_id": member}, user=user)
-        except MForbidden as error:
-            if "already in the room" not in str(error):
-                return str(error.message or error.errcode)
-        return ""
+        asked = self.call("POST", f"rooms/{quote(room_id)}/invite", {"user_id": member}, user=user)
+        return await _refusal(asked, unless="already in the room")
 
     async def unban(self, room_id: str, member: str) -> str:
         """Lift a ban; why the homeserver refuses it, '' when it does not."""
-        try:
-            await self.call("POST", f"rooms/{quote(room_id)}/unban", {"user_id": member})
-        except MForbidden as error:
-            return str(error.message or error.errcode)
-        return ""
+        return await _refusal(self.call("POST", f"rooms/{quote(room_id)}/unban", {"user_id": member}))
 
-    async def kick(self, room_id: str, member: str, reason: str) -> None:
-        """Remove somebody; a member that is gone already is a success."""
-        try:
-            await self.call("POST", f"rooms/{quote(room_id)}/kick", {"user_id": member, "reason": reason})
-        except MForbidden as error:
-            if "not in the room" not in str(error).lower():
-                raise
+    async def kick(self, room_id: str, member: str, reason: str) -> str:
+        """Remove somebody; why the homeserver refuses it, '' when it does not. One that is gone is a success."""
+        asked = self.call("POST", f"rooms/{quote(room_id)}/kick", {"user_id": member, "reason": reason})
+        return await _refusal(asked, unless="not in the room")
 
     async def leave(self, room_id: str, *, user: str, reason: str = "") -> None:
         """Leave, or decline an invitation; having left before is a success."""
@@ -339,6 +332,18 @@ class Homeserver:
         async with self._session.get(f"{self.url}/_matrix/client/versions") as answer:
             date = answer.headers.get("Date", "")
         return parsedate_to_datetime(date).timestamp() - now if date else 0.0
+
+
+async def _refusal(work: Awaitable[object], *, unless: str = "") -> str:
+    """Why the homeserver forbids it, '' when it does not, or says only this of it."""
+    try:
+        await work
+    except MatrixRequestError as error:
+        if error.http_status != 403:  # with several error codes: M_FORBIDDEN, M_USER_SUSPENDED
+            raise
+        if not unless or unless not in str(error).lower():
+            return str(error.message or error.errcode)
+    return ""
 
 
 def localpart(user: str) -> str:

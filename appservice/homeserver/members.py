@@ -1,6 +1,7 @@
 """Who is in a room, and who operates: read once, kept until an event says that it changed."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Mapping
 
 import structlog
@@ -21,15 +22,20 @@ class Members:
     def __init__(self, homeserver: Homeserver) -> None:
         self._homeserver = homeserver
         self._rooms: dict[str, Mapping[str, str]] = {}
+        self._changes: Counter[str] = Counter()  # events that may have changed them
 
     async def of(self, room_id: str, *, user: str = "") -> Mapping[str, str]:
         """`user`: one of ours who is in the room, when the bot is not."""
         known = self._rooms.get(room_id)
         if known is None:
-            known = self._rooms[room_id] = await self._homeserver.members(room_id, user=user)
+            before = self._changes[room_id]
+            known = await self._homeserver.members(room_id, user=user)
+            if self._changes[room_id] == before:  # else it may be of before the change
+                self._rooms[room_id] = known
         return known
 
     def changed(self, room_id: str) -> None:
+        self._changes[room_id] += 1
         self._rooms.pop(room_id, None)
 
 

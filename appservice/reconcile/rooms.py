@@ -128,7 +128,9 @@ class RoomKeeper:
             return Done("OthersKeepPower", equals)
         if refused := self._refused.get(alias):
             said = "; ".join(f"{user}: {reason}" for user, reason in sorted(refused.items()))
-            return Done("SomeRefused", f"The homeserver lets nobody ask these in, all others are. {said}")
+            return Done(
+                "SomeRefused", f"The homeserver does not let these come in or go, all others are as declared. {said}"
+            )
         return done
 
     async def everything(self) -> Iterable[Key]:

@@ -25,8 +25,8 @@ class RoomCalls(Protocol):
     ) -> str: ...
     async def invite(self, room_id: str, member: str, *, user: str = "") -> str: ...
     async def unban(self, room_id: str, member: str) -> str: ...
-    async def kick(self, room_id: str, member: str, reason: str) -> None: ...
-    async def join(self, room: str, *, user: str) -> None: ...
+    async def kick(self, room_id: str, member: str, reason: str) -> str: ...
+    async def try_join(self, room: str, *, user: str) -> str: ...
     async def leave(self, room_id: str, *, user: str) -> None: ...
     async def put_alias(self, alias: str, room_id: str) -> None: ...
     async def drop_alias(self, alias: str) -> None: ...
@@ -58,7 +58,7 @@ async def ensure(
 ) -> tuple[str, bool]:
     """Make the room; (its id, whether anything was sent). `known`: ids it had under its alias before. `equals` is
     filled with those who stand as high as the bot and should not, `refused` with those whom the homeserver lets nobody
-    ask in, and why: the others have their room all the same. Raises Denied where the bot lost its power."""
+    ask in or take out, and why: the others have their room all the same. Raises Denied where the bot lost its power."""
     alias = f"#{room.alias}:{calls.server_name}"
     room_id = await calls.resolve(alias)
     state = await calls.state(room_id) if room_id is not None else []
@@ -265,13 +265,14 @@ async def _heal_members(
         if reason := lifted or await calls.invite(room_id, user):
             check_power(calls, state, room.name)
             refused[user] = reason
-    for user in sorted(around.ours - refused.keys()):
-        if memberships.get(user) != "join":
-            await calls.join(room_id, user=user)
+    late = sorted(user for user in around.ours - refused.keys() if memberships.get(user) != "join")
+    for user in late:
+        if reason := await calls.try_join(room_id, user=user):
+            refused[user] = reason
     for user in extra:
-        await calls.kick(room_id, user, REASON)
-    late = {user for user in around.ours if memberships.get(user) != "join"}
-    return bool((late | set(missing)) - refused.keys() or extra)
+        if reason := await calls.kick(room_id, user, REASON):
+            refused[user] = reason
+    return bool({*missing, *late, *extra} - refused.keys())
 
 
 REASON = "Who is in this room is declared. An operator can declare a Human that has access to it."

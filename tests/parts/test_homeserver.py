@@ -306,6 +306,30 @@ async def test_one_who_cannot_be_asked_in_is_named_and_keeps_nobody_else_out(bed
     assert await bed.homeserver.state_event(made, "m.room.member", person.user_id)
 
 
+async def test_an_agent_whom_the_homeserver_does_not_let_in_is_named_and_keeps_nobody_else_out(bed: Bed) -> None:
+    """Somebody suspended its account."""
+    locked, agent = [f"@agent-{name}{secrets.token_hex(3)}:{SERVER_NAME}" for name in ("lost", "well")]
+    boss = await bed.synapse.person(f"boss{secrets.token_hex(3)}", admin=True)
+    for user in (locked, agent):
+        await bed.homeserver.ensure_user(user)
+    await bed.synapse.call("PUT", f"/_synapse/admin/v1/suspend/{locked}", {"suspend": True}, token=boss.token)
+    room = DesiredRoom(
+        alias=f"opsroom-worker-{secrets.token_hex(3)}",
+        name="lost",
+        topic="x",
+        purpose="worker",
+        members=frozenset({agent, locked}),
+    )
+
+    async def around() -> Around:
+        return Around(ours=frozenset({agent, locked}))
+
+    refused: dict[str, str] = {}
+    made, _ = await live.ensure(bed.homeserver, room, around, refused=refused)
+    assert list(refused) == [locked]
+    assert agent in await bed.homeserver.members(made)
+
+
 async def test_whoever_belongs_into_a_room_and_was_banned_is_asked_in_again(bed: Bed) -> None:
     agent = f"@agent-ban{secrets.token_hex(3)}:{SERVER_NAME}"
     person, other = [await bed.synapse.person(f"ban{secrets.token_hex(3)}") for _ in range(2)]
@@ -546,6 +570,20 @@ async def test_who_operates_stays_known_while_the_homeserver_is_away_and_is_read
 
     assert await operators.now() == frozenset()
     assert await operators.last_known() == frozenset()
+
+
+async def test_members_that_change_while_they_are_read_are_read_again(bed: Bed) -> None:
+    agent = f"@agent-in{secrets.token_hex(3)}:{SERVER_NAME}"
+    await bed.homeserver.ensure_user(agent)
+    room = await bed.homeserver.create_room({"invite": [agent]})
+    members = Members(bed.homeserver)
+    reading = asyncio.create_task(members.of(room))
+    await asyncio.sleep(0)
+    members.changed(room)
+    assert set(await reading) == {BOT}
+
+    await bed.homeserver.join(room, user=agent)
+    assert set(await members.of(room)) == {BOT, agent}
 
 
 async def test_a_proxy_that_takes_connections_and_drops_them_is_a_homeserver_that_is_away(
