@@ -154,7 +154,9 @@ def _schemas() -> dict[str, Any]:
     found["LogEvent"] = _object(_line={"type": "string"})
     progress = _object(_text={"type": "string", "description": "How far it is."})
     found["CommandEvent"] = {"anyOf": [_ref("Told"), progress]}
-    found["Applied"] = _object(results={"type": "array", "items": result}, _plan=_steps())
+    found["Applied"] = _object(
+        results={"type": "array", "items": result}, _plan=_steps(), _planDigest={"type": "string"}
+    )
     return found
 
 

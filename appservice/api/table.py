@@ -156,6 +156,7 @@ class Table:
             parameters=(
                 DRY_RUN,
                 Parameter(name="prune", schema=_FLAG, text="also delete what else has their label `opsroom.io/set`"),
+                Parameter(name="planDigest", schema=_TEXT, text="of a dry run: 409 unless just that would happen now"),
             ),
             body="Documents",
             body_types=DOCUMENT_BODY,

@@ -127,16 +127,19 @@ class Writing:
     async def apply(self, call: Call, sent: tuple[bytes, str]) -> web.Response:
         data = await asyncio.to_thread(bodies.several, *sent)
         documents = await asyncio.to_thread(self._w.read, data, bodies.SOURCE)
-        prune = call.query["prune"]
-        steps = await self._steps(documents, prune=prune)
+        prune, expected = call.query["prune"], call.query["planDigest"]
+        known = await self._known()
+        steps = planning.plan(documents, known, prune=prune)
         views, done = await self._done(
-            call, lambda also: self._w.desk.declare(documents, _author(call), prune=prune, also=also)
+            call,
+            lambda also: self._w.desk.declare(documents, _author(call), prune=prune, expected=expected, also=also),
         )
         results = [
             {"kind": key.kind, "name": key.name, "action": action, "object": view}
             for (key, action), view in zip(done.documents, views, strict=True)
         ]
-        return web.json_response({"results": results} | _plan(call, steps))
+        digest = {"planDigest": planning.digest(steps, known)} if call.query["dryRun"] else {}
+        return web.json_response({"results": results} | _plan(call, steps) | digest)
 
     async def command(self, call: Call, sent: tuple[bytes, str]) -> web.StreamResponse:
         asked = _Asked.read(bodies.read_map(sent[0]))
@@ -223,7 +226,7 @@ class Writing:
         self, call: Call, document: Document, first: First, *, made: int = 200, about: Key | None = None
     ) -> web.Response:
         """Declare one document; the answer is the object that it, or `about`, names."""
-        steps = await self._steps([document])
+        steps = planning.plan([document], await self._known())
         views, done = await self._done(
             call,
             lambda also: self._w.desk.declare([document], _author(call), also=also, first=first),
@@ -266,9 +269,8 @@ class Writing:
                 f"`{key}` has changed since you read it.", fix="Read it again, and write what you want then."
             )
 
-    async def _steps(self, documents: Sequence[Document], *, prune: bool = False) -> list[Step]:
-        known = {stored.key: stored for stored in await objects.every(self._w.store)}
-        return planning.plan(documents, known, prune=prune)
+    async def _known(self) -> dict[Key, Stored]:
+        return {stored.key: stored for stored in await objects.every(self._w.store)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

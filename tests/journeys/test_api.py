@@ -148,6 +148,19 @@ async def test_a_dry_run_says_what_would_be_and_changes_nothing(rest: Api) -> No
     problem(await rest.ask("GET", "workers/rest-dry-2"), 404, "rest-dry-2")
 
 
+async def test_an_apply_of_a_dry_run_does_what_that_said_or_nothing(rest: Api) -> None:
+    sent = [declared("rest-agreed")]
+    digest = (await rest.ask("POST", "apply", sent, dryRun="All")).body["planDigest"]
+    made = await rest.ask("POST", "workers", declared("rest-agreed", **WORKER, soul="first"))
+    assert made.status == 201
+    problem(await rest.ask("POST", "apply", sent, planDigest=digest), 409, "something has changed meanwhile")
+    assert (await rest.ask("GET", "workers/rest-agreed")).body["spec"]["soul"] == "first"
+
+    digest = (await rest.ask("POST", "apply", sent, dryRun="All")).body["planDigest"]
+    done = await rest.ask("POST", "apply", sent, planDigest=digest)
+    assert [one["action"] for one in done.body["results"]] == ["changed"]
+
+
 async def test_who_writes_on_what_is_no_more_is_told_so(rest: Api) -> None:
     await rest.ask("POST", "workers", declared("rest-stale"))
     read = await ready(rest, "workers/rest-stale", settled)

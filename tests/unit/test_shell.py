@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from appservice.cli import remote, terminal
+from appservice.cli import terminal, typed
 from appservice.cli.client import Client
 from appservice.cli.main import _parser, main
 from appservice.errors import Invalid
@@ -77,13 +77,13 @@ def test_the_rooms_words_are_plain_here(text: str, shown: str) -> None:
 
 @pytest.mark.parametrize(("text", "seconds"), [("30", 30), ("90s", 90), ("5m", 300), ("1h", 3600)])
 def test_times(text: str, seconds: float) -> None:
-    assert remote._seconds(text) == seconds
+    assert typed.seconds(text) == seconds
 
 
 @pytest.mark.parametrize("text", ["", "s", "-1", "5d", "1m30s"])
 def test_what_is_no_time(text: str) -> None:
     with pytest.raises(Invalid):
-        remote._seconds(text)
+        typed.seconds(text)
 
 
 def test_a_token_does_not_go_over_the_network_in_the_clear(tmp_path: Any) -> None:

@@ -1,0 +1,126 @@
+"""Objects in a shell: as lists, as documents, and followed as they change."""
+
+import argparse
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import quote
+
+from appservice.cli import console, terminal, typed
+from appservice.cli.client import Client
+from appservice.resources.printing import to_yaml
+
+
+def get(client: Client, options: argparse.Namespace) -> int:
+    kinds, name = typed.kinds(options.object)
+    if options.watch:
+        return _watch(client, kinds, name, options)
+    if name:
+        found = [one(client, kinds[0], name)]
+    else:
+        found = [item for kind in kinds for item in _listed(client, kind, options.selector)]
+    match options.output:
+        case "yaml":
+            console.answer("---\n".join(to_yaml(item) for item in found).rstrip("\n"))
+        case "json":
+            many = {"apiVersion": "v1", "kind": "List", "items": found}
+            console.answer(json.dumps(found[0] if name else many, indent=2, ensure_ascii=False))
+        case "name":
+            console.answer("\n".join(_reference(item) for item in found))
+        case _ if found:
+            console.answer(_tables(found, wide=options.output == "wide"))
+        case _:
+            console.say("There is nothing of that kind yet." if not options.selector else "Nothing has these labels.")
+    return 0
+
+
+def _watch(client: Client, kinds: Sequence[str], name: str, options: argparse.Namespace) -> int:
+    """What there is, then each change in a line, until it is interrupted."""
+    query = {"kind": kinds[0] if len(kinds) == 1 else "", "labelSelector": options.selector}
+    for event, data in client.follow("GET", "watch", **query, fieldSelector=f"metadata.name={name}" if name else ""):
+        item = data.get("object", {})
+        match options.output:
+            case _ if event == "BOOKMARK":
+                continue
+            case "yaml":
+                console.answer(f"---\n{to_yaml(item)}".rstrip("\n"))
+            case "json":
+                console.answer(json.dumps(data, ensure_ascii=False))
+            case _ if event == "DELETED":
+                console.answer(f"{_reference(item)}  Deleted")
+            case _:
+                row = _row(item, wide=options.output == "wide")
+                del row["NAME"], row["AGE"]
+                console.answer("  ".join([_reference(item), *(text for text in row.values() if text)]))
+    return 0
+
+
+def _listed(client: Client, plural: str, selector: str) -> Iterator[dict[str, Any]]:
+    more = ""
+    while True:
+        page = client.ask("GET", plural, labelSelector=selector, **{"continue": more})
+        yield from page["items"]
+        more = page["metadata"].get("continue", "")
+        if not more:
+            return
+
+
+def _tables(found: Sequence[Mapping[str, Any]], *, wide: bool) -> str:
+    kinds = list(dict.fromkeys(item["kind"] for item in found))
+    tables = []
+    for kind in kinds:
+        rows = [_row(item, wide=wide) for item in found if item["kind"] == kind]
+        columns = [name for name in rows[0] if any(row[name] for row in rows)]
+        made = terminal.table(columns, [[row[column] for column in columns] for row in rows])
+        tables.append(f"{kind}s\n{made}" if len(kinds) > 1 else made)
+    return "\n\n".join(tables)
+
+
+def _row(item: Mapping[str, Any], *, wide: bool) -> dict[str, str]:
+    """One object; columns that are empty in every row are left out."""
+    spec, status, metadata = item["spec"], item["status"], item["metadata"]
+    owner = next((f"{one['kind'].lower()}/{one['name']}" for one in metadata.get("ownerReferences", ())), "")
+    model = status.get("model") or spec.get("model", "")
+    row = {"NAME": metadata["name"], "STATE": state(item), "MODEL": model, "PART OF": owner}
+    if item["kind"] == "Team":
+        ready = f"{status.get('readyWorkers', 0)} of {status.get('totalWorkers', len(spec.get('workers', ())))} ready"
+        row |= {"LEADER": spec["leader"]["name"], "WORKERS": ready}
+    if item["kind"] == "Human":
+        row |= {"LEVEL": str(spec["permissionLevel"]), "MATRIX USER": status.get("matrixUserID", "")}
+    row["AGE"] = age(metadata["creationTimestamp"])
+    if wide:
+        row |= {
+            "MATRIX USER": status.get("matrixUserID", ""),
+            "ROOM": status.get("roomID", ""),
+            "SANDBOX": str(status.get("container", ""))[:12],
+            "GENERATION": str(metadata["generation"]),
+            "LABELS": ",".join(f"{name}={value}" for name, value in metadata.get("labels", {}).items()),
+        }
+    return row
+
+
+def state(item: Mapping[str, Any]) -> str:
+    if "deletionTimestamp" in item["metadata"]:
+        return "Deleting"
+    if item["status"]["paused"]:
+        return "Paused"
+    current = item["status"]["observedGeneration"] == item["metadata"]["generation"]
+    return str(item["status"]["phase"] if current else "Updating")
+
+
+def one(client: Client, plural: str, name: str) -> dict[str, Any]:
+    found: dict[str, Any] = client.ask("GET", f"{plural}/{quote(name, safe='')}")
+    return found
+
+
+def _reference(item: Mapping[str, Any]) -> str:
+    return f"{item['kind'].lower()}/{item['metadata']['name']}"
+
+
+def age(moment: str) -> str:
+    seconds = (datetime.now(UTC) - datetime.fromisoformat(moment)).total_seconds()
+    for limit, unit, size in ((90, "s", 1), (90 * 60, "min", 60), (36 * 3600, "h", 3600)):
+        if seconds < limit:
+            return f"{max(seconds, 0) / size:.0f} {unit}"
+    return f"{seconds / 86400:.0f} days"

@@ -1,0 +1,58 @@
+"""What was typed in a shell: which objects, which files, how long."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from appservice.errors import Invalid
+from appservice.resources import registry
+
+_YAML: Final = (".yaml", ".yml", ".json")
+
+
+def kinds(text: str) -> tuple[list[str], str]:
+    """`workers`, `all`, `worker/alice` or `alice` as kinds in the plural, and a name."""
+    if text.lower() == "all":
+        return [kind.plural for kind in registry.KINDS.values()], ""
+    word, _, rest = text.partition("/")
+    kind = registry.find_kind(word)
+    if kind is not None:
+        return [kind.plural], rest
+    if rest:
+        raise Invalid(f"{word} is not a kind.", fix=f"Known kinds: {', '.join(registry.KINDS)}.")
+    return ["workers"], text.removeprefix("@").split(":")[0]
+
+
+def seconds(text: str) -> float:
+    units = {"s": 1, "m": 60, "h": 3600}
+    number, unit = (text[:-1], units[text[-1]]) if text[-1:] in units else (text, 1)
+    if not number.isdecimal():
+        raise Invalid(f"{text} is not a time.", fix="Write 30, 90s, 5m or 1h.")
+    return float(number) * unit
+
+
+def documents(given: Sequence[str]) -> tuple[str, str]:
+    """The YAML of all files as one, and what to call it. Raises Invalid; a fault in one of several files is found here,
+    where its own lines can be named."""
+    if not given:
+        raise Invalid("there is nothing to apply.", fix="Name a file, a folder or - for standard input: -f team.yaml.")
+    texts = [text for word in given for text in _texts(word)]
+    if len(texts) > 1:
+        for name, text in texts:
+            registry.parse(text.encode(), source=name)
+    name = texts[0][0] if len(texts) == 1 else f"{len(texts)} files"
+    return "\n---\n".join(text.removeprefix("---\n").rstrip("\n") for _, text in texts) + "\n", name
+
+
+def _texts(word: str) -> list[tuple[str, str]]:
+    if word == "-":
+        return [("standard input", sys.stdin.read())]
+    path = Path(word).expanduser()
+    files = sorted(one for one in path.iterdir() if one.suffix in _YAML) if path.is_dir() else [path]
+    if not files:
+        raise Invalid(f"{path} has no .yaml file.", fix="Name the file itself.")
+    try:
+        return [(file.name, file.read_text("utf-8")) for file in files]
+    except UnicodeDecodeError as error:
+        raise Invalid(f"{path} is not UTF-8 text.", fix="Save it as UTF-8.") from error

@@ -1,0 +1,69 @@
+"""`opsroom wait`: until an object is as somebody wants it."""
+
+import argparse
+from collections.abc import Mapping
+from typing import Any
+
+from appservice.cli import console, lists, typed
+from appservice.cli.client import Client
+from appservice.errors import Invalid, NotFound, Unavailable
+
+
+def wait(client: Client, options: argparse.Namespace) -> int:
+    wanted = _wanted(options.what)
+    seconds = typed.seconds(options.timeout)
+    for word in options.objects:
+        kinds, name = typed.kinds(word)
+        if not _comes(client, kinds[0], name, wanted, seconds):
+            what = "gone" if wanted == ("delete", "", "") else options.what.partition("=")[2]
+            console.complain(f"{word} is not {what} after {options.timeout}. See why: opsroom describe {word}")
+            return 1
+        console.answer(f"{word}: {options.what}")
+    return 0
+
+
+def _comes(client: Client, plural: str, name: str, wanted: tuple[str, str, str], seconds: float) -> bool:
+    """Whether an object becomes what is wanted of it in time."""
+    start = client.ask("GET", plural, limit=1)["metadata"]["resourceVersion"]
+    try:
+        item = lists.one(client, plural, name)
+    except NotFound:
+        if wanted[0] == "delete":
+            return True
+        raise
+    if _fits(item, wanted):
+        return True
+    query = {"watch": "true", "fieldSelector": f"metadata.name={name}", "resourceVersion": start}
+    try:
+        for event, data in client.follow("GET", plural, timeout_s=seconds, **query):
+            if data.get("object", {}).get("metadata", {}).get("name") != name:
+                continue
+            if event == "DELETED":
+                return wanted[0] == "delete"
+            if event in ("ADDED", "MODIFIED") and _fits(data["object"], wanted):
+                return True
+    except TimeoutError:
+        return False
+    raise Unavailable("Opsroom ended before that.", fix="Wait again.")
+
+
+def _wanted(what: str) -> tuple[str, str, str]:
+    """`condition=Ready`, `condition=Room=False`, `phase=Active` or `delete`, taken apart."""
+    kind, _, rest = what.partition("=")
+    if kind == "condition" and rest:
+        name, _, status = rest.partition("=")
+        return kind, name.lower(), (status or "true").lower()
+    if kind == "phase" and rest:
+        return kind, "", rest.lower()
+    if what == "delete":
+        return what, "", ""
+    raise Invalid(f"nothing can be waited for as {what}.", fix="Use condition=Ready, phase=Active or delete.")
+
+
+def _fits(item: Mapping[str, Any], wanted: tuple[str, str, str]) -> bool:
+    kind, name, value = wanted
+    if kind == "condition":
+        return any(
+            (one["type"].lower(), one["status"].lower()) == (name, value) for one in item["status"]["conditions"]
+        )
+    return kind == "phase" and lists.state(item).lower() == value
