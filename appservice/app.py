@@ -179,6 +179,7 @@ async def _compose(settings: Settings, store: Database, stack: AsyncExitStack) -
         store=store,
         changes=changes,
         homeserver=homeserver,
+        sender=sender,
         backend=backend,
         gateway=gateway,
         keeper=keeper,

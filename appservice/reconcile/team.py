@@ -9,18 +9,25 @@ from hashlib import sha256
 from time import time
 from typing import Any
 
+from appservice.homeserver import content
+from appservice.homeserver.client import readable
 from appservice.policy.roster import Team
 from appservice.reconcile.recording import save
 from appservice.reconcile.rooms import KIND as ROOM
 from appservice.reconcile.steps import Done, Waiting, told
 from appservice.reconcile.world import World, effective
-from appservice.store import rooms, status
+from appservice.store import outbox, rooms, status
 from appservice.store.changes import Key
 from appservice.store.objects import Stored
+from appservice.store.outbox import Outgoing
 from appservice.store.status import SETTLED, Condition, Status, is_current
 from appservice.workspace.names import team_prefix
 
 _FOLDERS = ("tasks", "projects", "knowledge")
+WELCOME = (
+    "Hello, I am your Manager. In this room every message is for me, without a mention. In the rooms of leaders and of"
+    " workers that are in no team, mention me: there I can give them work."
+)
 ADMIN_LOOK_S = 30.0  # whether somebody has an account by now
 
 Parts = Sequence[tuple[Stored, Status]]
@@ -108,14 +115,44 @@ class ManagerReconciler:
         [(agent, found)] = parts = await self._w.parts(stored)
         old = await status.get(self._w.store, stored.key)
         facts = {name: fact for name, fact in found.facts.items() if name not in ("restart", "exposedPorts")}
+        greeted = bool(old.facts.get("welcomeSent"))
+        conditions, errors = [_members(parts), effective(stored)], []
+        if not greeted and is_current(agent, found) and found.phase == "Running":
+            condition, error = await told("Welcome", lambda: self._welcome(agent, found.facts["roomID"]))
+            greeted = error is None
+            conditions += [condition] if error else []
+            errors += [error] if error else []
         fresh = replace(
             old,
             phase=found.phase if is_current(agent, found) else "Updating",
             observed_generation=stored.generation,
-            facts=facts | {"welcomeSent": False},  # no welcome is sent: it is made ready without one
-        ).with_conditions((_members(parts), effective(stored)), now=time())
+            facts=facts | {"welcomeSent": greeted},
+        ).with_conditions(tuple(conditions), now=time())
         await save(self._w.store, self._w.changes, stored.key, old, fresh)
+        if errors:
+            raise errors[0]
         return None
+
+    async def _welcome(self, agent: Stored, room: str) -> Done:
+        """A first word in its room, unless there was one."""
+        user = self._w.declared.names.user(agent.name)
+        try:
+            page, _ = await self._w.homeserver.messages(room, user=user)
+        except Exception as error:
+            raise readable(error, "look into the Manager's room") from error
+        if any(event["type"] == "m.room.message" for event in page):
+            return Done("NotNeeded")
+        item = Outgoing(
+            txn_id=f"welcome.{room}",
+            room_id=room,
+            sender=user,
+            type="m.room.message",
+            content=content.message(WELCOME),
+            cause=str(agent.key),
+        )
+        await self._w.store.write(lambda db: outbox.add(db, item, now=time()))
+        self._w.sender.soon(item)
+        return Done("Sent")
 
     async def tear_down(self, stored: Stored) -> None:
         if not await self._w.parts(stored):

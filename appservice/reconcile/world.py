@@ -7,6 +7,7 @@ from appservice.backends.protocol import Backend
 from appservice.config import Settings
 from appservice.gateway.protocol import Gateway
 from appservice.homeserver.client import Homeserver
+from appservice.homeserver.sender import Sender
 from appservice.reconcile.accounts import Accounts
 from appservice.reconcile.identity import Identities
 from appservice.reconcile.keeper import GatewayKeeper
@@ -31,6 +32,7 @@ class World:
     store: Database
     changes: Changes
     homeserver: Homeserver
+    sender: Sender
     backend: Backend
     gateway: Gateway
     keeper: GatewayKeeper

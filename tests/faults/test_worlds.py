@@ -111,7 +111,7 @@ def differences(found: dict[str, Any], wanted: dict[str, Any]) -> str:
 async def test_whatever_happened_before_all_is_as_the_last_file_has_it(world: Stack, seed: int) -> None:
     text = await shake(world, seed)
     await settled(world, text)
-    await comes_to(world, text, reality.should(world, text))
+    await comes_to(world, text, await reality.should(world, text))
 
     before = await patiently(lambda: reality.fingerprint(world))
     await faults.replaced(world, "control_plane", await faults.kill(world, "control_plane"))

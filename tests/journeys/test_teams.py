@@ -2,7 +2,7 @@
 
 from urllib.parse import quote
 
-from tests.support.person import Person
+from tests.support.person import Message, Person
 from tests.support.stack import Stack, document
 
 TEAM = """\
@@ -91,11 +91,18 @@ async def test_an_agent_of_a_team_sleeps_and_wakes_where_it_is_declared(stack: S
     assert "Running" in (await stack.command("!get worker/shifts-two")).text
 
 
-async def test_a_manager_whose_agent_was_restarted_is_ready_again(stack: Stack) -> None:
+async def test_a_manager_says_hello_once_and_is_ready_again_after_a_restart(stack: Stack) -> None:
+    def hellos() -> list[Message]:
+        said = (one for one in stack.op.messages.values() if one.sender == stack.agent("manager"))
+        return [one for one in said if "In this room every message is for me" in one.text]
+
     manager = document("Manager", "default", model="gpt-test")
     assert "ready" in (await stack.apply(manager)).text
+    [hello] = await stack.op.until(hellos, "a word from the Manager")
+    assert hello.room == await stack.id("manager-manager")
     assert "ready" in (await stack.command("!restart manager/default", 120)).text
     while "manager/default" in (told := (await stack.command("!status")).text):
         pass
     assert "objects are well" in told
+    assert hellos() == [hello]
     assert "Deleted" in (await stack.command("!delete manager/default --files delete --yes")).text

@@ -91,21 +91,25 @@ def text_of(documents: Sequence[Mapping[str, Any]]) -> str:
     return "---\n".join(to_yaml(document) for document in documents)
 
 
-def should(stack: Stack, text: str) -> dict[str, Any]:
-    """What follows from one file."""
+async def should(stack: Stack, text: str) -> dict[str, Any]:
+    """What follows from one file, and from who has an account without being declared."""
     documents = registry.parse(text.encode(), source="world.yaml")
     people, specs = _roster(stack, documents), _agents(documents)
+    rooms = desired.topology(people, prefix="opsroom-")
+    async with _server(stack) as server:
+        undeclared = {team.admin for team in people.teams.values() if team.admin} - people.humans.keys()
+        absent = {user for user in undeclared if not await server.exists(user)}
     return {
         "rooms": {
             alias: {
                 "name": room.name,
                 "topic": room.topic,
-                "members": sorted(room.members | {people.names.bot}),
+                "members": sorted((room.members | {people.names.bot}) - absent),
                 "powers": dict(room.powers),
                 "join": "restricted" if room.open_to else "invite",
                 "hangs": bool(room.parent),
             }
-            for alias, room in desired.topology(people, prefix="opsroom-").items()
+            for alias, room in rooms.items()
         },
         "consumers": set(people.agents),
         "storage users": {name: _rights(stack, access(spec, people.agents[name])) for name, spec in specs.items()},

@@ -195,6 +195,7 @@ async def test_a_manager_is_as_its_agent_and_a_restart_of_that_is_no_business_of
     await store.write(lambda db: objects.mark_restart(db, agent.key, "$restart"))
     running = Status(phase="Running", observed_generation=1, facts={"restart": "", "version": "1"})
     await store.write(lambda db: status.put(db, agent.key, running))
+    await store.write(lambda db: status.put(db, own.key, Status(phase="Running", facts={"welcomeSent": True})))
     await Kinds(world(store)).reconcile(own.key)
     assert (await status.get(store, own.key)).phase == "Updating"
 
@@ -204,7 +205,7 @@ async def test_a_manager_is_as_its_agent_and_a_restart_of_that_is_no_business_of
 
     found = await status.get(store, own.key)
     assert render.is_settled(own, found)
-    assert found.facts == {"version": "1", "welcomeSent": False}
+    assert found.facts == {"version": "1", "welcomeSent": True}
 
 
 async def test_what_goes_after_its_parts_says_that_it_waits_for_them(store: Database) -> None:
