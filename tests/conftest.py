@@ -4,6 +4,7 @@ from tests.support.backends import backend as backend
 from tests.support.backends import backends_there as backends_there
 from tests.support.backends import events as events
 from tests.support.backends import place as place
+from tests.support.bed import bed as bed
 from tests.support.browser import chromium as chromium
 from tests.support.browser import client_dist as client_dist
 from tests.support.engine import engine as engine
@@ -15,6 +16,7 @@ from tests.support.stack import docker_stack as docker_stack
 from tests.support.stack import stack as stack
 from tests.support.storage import storage as storage
 from tests.support.storage import world as world
+from tests.support.store import store as store
 from tests.support.synapse import synapse as synapse
 from tests.support.up import up as up
 from tests.support.up import up_dir as up_dir

@@ -1,10 +1,8 @@
 """Commands that change what is declared, on a real store. Objects are paused: nobody makes them so here."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import fields
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -55,10 +53,8 @@ class Ops:
 
 
 @pytest.fixture
-async def ops(tmp_path: Path) -> AsyncIterator[Ops]:
-    database = await Database.open(tmp_path / "opsroom.db")
-    yield Ops(database)
-    await database.close()
+def ops(store: Database) -> Ops:
+    return Ops(store)
 
 
 async def test_fields_that_are_set_through_other_doors_at_the_same_time_are_all_kept(ops: Ops) -> None:

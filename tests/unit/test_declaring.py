@@ -1,8 +1,7 @@
 """What follows from an accepted file, on the real store: which agents live, and what becomes of their files."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from itertools import permutations
-from pathlib import Path
 
 import pytest
 
@@ -19,13 +18,6 @@ from tests.support.rosters import NAMES, human, team, worker
 
 AUTHOR = Author(user="@op:hs", cause="$e", now=1.0)
 ALICE = Key("Worker", "alice")
-
-
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[Database]:
-    database = await Database.open(tmp_path / "opsroom.db")
-    yield database
-    await database.close()
 
 
 def is_ours(word: str) -> bool:

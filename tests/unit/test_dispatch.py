@@ -1,8 +1,7 @@
 """From the inbox to the handler: nothing before its time, nothing twice, nothing dropped because somebody is away."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from pathlib import Path
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -16,13 +15,6 @@ from appservice.store import inbox
 from appservice.store.database import Database
 
 Handler = Callable[[Event], Awaitable[Effect | None]]
-
-
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[Database]:
-    database = await Database.open(tmp_path / "opsroom.db")
-    yield database
-    await database.close()
 
 
 def raw(name: str, sender: str = "@a:hs", kind: str = "m.room.message") -> dict[str, Any]:

@@ -1,9 +1,7 @@
 """A change as content of an event and back; what is wrong with content that others wrote; the way into a store."""
 
 import json
-from collections.abc import AsyncIterator
 from hashlib import sha256
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -182,13 +180,6 @@ def test_a_file_that_is_not_the_one_is_refused(data: bytes, words: str) -> None:
 
 
 # -- the outbox ------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[Database]:
-    database = await Database.open(tmp_path / "opsroom.db")
-    yield database
-    await database.close()
 
 
 TEAM = """\

@@ -3,7 +3,6 @@
 import asyncio
 import random
 import sqlite3
-from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
 
@@ -20,13 +19,6 @@ from appservice.store.status import Condition, Status
 from appservice.store.turns import Turn
 
 KEY = Key("Worker", "a")
-
-
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[Database]:
-    database = await Database.open(tmp_path / "opsroom.db")
-    yield database
-    await database.close()
 
 
 def event(name: str, room: str = "!r") -> inbox.RawEvent:

@@ -1,10 +1,6 @@
 """What a change means for others, from the first change after a start on."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
-
-import pytest
 
 from appservice.reconcile.sweeper import Sweeper
 from appservice.resources import registry
@@ -16,13 +12,6 @@ from appservice.store.declaring import Author
 from tests.support.rosters import NAMES, OPERATORS, team, worker
 
 DEV = team("dev", "lena", "ben")
-
-
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[Database]:
-    database = await Database.open(tmp_path / "opsroom.db")
-    yield database
-    await database.close()
 
 
 async def test_the_first_change_after_a_start_reaches_whom_it_concerns_and_nobody_else(store: Database) -> None:

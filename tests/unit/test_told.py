@@ -1,10 +1,8 @@
 """How steps are told as conditions, what phase follows from them, and what is written of what happened."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import fields, replace
 from errno import ENOSPC
-from pathlib import Path
 
 import pytest
 
@@ -36,13 +34,6 @@ spec:
   leader: {name: lead, model: m}
   workers: [{name: one, model: m}]
 """
-
-
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[Database]:
-    opened = await Database.open(tmp_path / "opsroom.db")
-    yield opened
-    await opened.close()
 
 
 def is_(type_: str, truth: Truth = "True", reason: str = "Done", message: str = "") -> Condition:

@@ -1,9 +1,7 @@
 """The number that every change of an object has."""
 
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import pytest
 
@@ -14,13 +12,6 @@ from appservice.store.objects import Declared
 from appservice.store.status import Status
 
 KEY = Key("Worker", "a")
-
-
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[Database]:
-    database = await Database.open(tmp_path / "opsroom.db")
-    yield database
-    await database.close()
 
 
 async def test_every_change_of_an_object_or_its_status_has_a_number_of_its_own(store: Database) -> None:

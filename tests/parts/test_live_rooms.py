@@ -1,0 +1,215 @@
+"""Rooms as they are declared, made and kept on a real homeserver."""
+
+import secrets
+
+import pytest
+
+from appservice.reconcile.identity import Identities
+from appservice.reconcile.rooms import RoomKeeper
+from appservice.resources import registry
+from appservice.rooms import live
+from appservice.rooms.declared import Declared
+from appservice.rooms.desired import DesiredRoom
+from appservice.rooms.live import Around
+from appservice.store import declaring
+from appservice.store.changes import Key
+from appservice.store.database import Database
+from appservice.store.declaring import Author
+from tests.support.bed import BOT, NAMES, Bed
+from tests.support.rosters import human, team, worker
+from tests.support.synapse import SERVER_NAME
+
+
+async def test_a_room_that_was_only_half_made_is_made_again(bed: Bed) -> None:
+    """A homeserver that dies while it makes a room leaves an alias that leads to a room without anybody."""
+    half = await bed.homeserver.create_room({"preset": "private_chat", "room_alias_name": "opsroom-worker-half"})
+    await bed.homeserver.leave(half, user=BOT)
+    agent = f"@agent-half:{SERVER_NAME}"
+    await bed.homeserver.ensure_user(agent)
+    room = DesiredRoom(
+        alias="opsroom-worker-half", name="half", topic="x", purpose="worker", members=frozenset({agent})
+    )
+
+    async def around() -> Around:
+        return Around(ours=frozenset({agent}))
+
+    made, _ = await live.ensure(bed.homeserver, room, around)
+
+    assert made != half
+    assert await bed.homeserver.resolve(f"#opsroom-worker-half:{SERVER_NAME}") == made
+    assert set(await bed.homeserver.members(made)) == {BOT, agent}
+    assert await live.ensure(bed.homeserver, room, around) == (made, False)
+
+
+async def test_one_who_cannot_be_asked_in_is_named_and_keeps_nobody_else_out(bed: Bed) -> None:
+    """Somebody of another server, for whom a room of ours is closed for good."""
+    foreign, agent = "@john:other.org", f"@agent-zoe{secrets.token_hex(3)}:{SERVER_NAME}"
+    person = await bed.synapse.person(f"ann{secrets.token_hex(3)}")
+    alias = f"opsroom-worker-{secrets.token_hex(3)}"
+    await bed.homeserver.ensure_user(agent)
+    room = DesiredRoom(
+        alias=alias, name="zoe", topic="x", purpose="worker", members=frozenset({agent, foreign, person.user_id})
+    )
+
+    async def around() -> Around:
+        return Around(ours=frozenset({agent}))
+
+    for first in (True, False):
+        refused: dict[str, str] = {}
+        made, sent = await live.ensure(bed.homeserver, room, around, refused=refused)
+        assert list(refused) == [foreign]
+        assert sent is first
+    assert {BOT, agent} <= set(await bed.homeserver.members(made))
+    assert await bed.homeserver.state_event(made, "m.room.member", person.user_id)
+
+
+async def test_an_agent_whom_the_homeserver_does_not_let_in_is_named_and_keeps_nobody_else_out(bed: Bed) -> None:
+    """Somebody suspended its account."""
+    locked, agent = [f"@agent-{name}{secrets.token_hex(3)}:{SERVER_NAME}" for name in ("lost", "well")]
+    boss = await bed.synapse.person(f"boss{secrets.token_hex(3)}", admin=True)
+    for user in (locked, agent):
+        await bed.homeserver.ensure_user(user)
+    await bed.synapse.call("PUT", f"/_synapse/admin/v1/suspend/{locked}", {"suspend": True}, token=boss.token)
+    room = DesiredRoom(
+        alias=f"opsroom-worker-{secrets.token_hex(3)}",
+        name="lost",
+        topic="x",
+        purpose="worker",
+        members=frozenset({agent, locked}),
+    )
+
+    async def around() -> Around:
+        return Around(ours=frozenset({agent, locked}))
+
+    refused: dict[str, str] = {}
+    made, _ = await live.ensure(bed.homeserver, room, around, refused=refused)
+    assert list(refused) == [locked]
+    assert agent in await bed.homeserver.members(made)
+
+
+async def test_whoever_belongs_into_a_room_and_was_banned_is_asked_in_again(bed: Bed) -> None:
+    agent = f"@agent-ban{secrets.token_hex(3)}:{SERVER_NAME}"
+    person, other = [await bed.synapse.person(f"ban{secrets.token_hex(3)}") for _ in range(2)]
+    await bed.homeserver.ensure_user(agent)
+    room = DesiredRoom(
+        alias=f"opsroom-worker-{secrets.token_hex(3)}",
+        name="banned",
+        topic="x",
+        purpose="worker",
+        members=frozenset({agent, person.user_id}),
+    )
+
+    async def around() -> Around:
+        return Around(ours=frozenset({agent}))
+
+    async def membership(user: str) -> str:
+        return str((await bed.homeserver.state_event(made, "m.room.member", user) or {})["membership"])
+
+    made, _ = await live.ensure(bed.homeserver, room, around)
+    for user in (agent, person.user_id, other.user_id):
+        await bed.homeserver.call("POST", f"rooms/{made}/ban", {"user_id": user})
+
+    assert await live.ensure(bed.homeserver, room, around) == (made, True)
+    assert [await membership(user) for user in (agent, other.user_id)] == ["join", "ban"]
+    assert await membership(person.user_id) in ("invite", "join")
+    assert await live.ensure(bed.homeserver, room, around) == (made, False)
+
+
+async def test_what_a_room_shows_of_itself_is_put_back(bed: Bed) -> None:
+    space = await bed.homeserver.create_room({"creation_content": {"type": "m.space"}})
+    picture = await bed.homeserver.upload(b"x", name="x.png", mimetype="image/png")
+    room = DesiredRoom(alias=f"opsroom-worker-{secrets.token_hex(3)}", name="signed", topic="x", purpose="worker")
+    alias = f"#{room.alias}:{SERVER_NAME}"
+
+    async def around() -> Around:
+        return Around(parent=space, avatar=picture)
+
+    made, _ = await live.ensure(bed.homeserver, room, around)
+    assert await live.ensure(bed.homeserver, room, around) == (made, False)
+    for kind, key in (("canonical_alias", ""), ("avatar", ""), ("guest_access", "")):
+        await bed.homeserver.put_state(made, f"m.room.{kind}", {}, key)
+    await bed.homeserver.put_state(made, "m.space.parent", {}, space)
+
+    assert await live.ensure(bed.homeserver, room, around) == (made, True)
+    assert await bed.homeserver.state_event(made, "m.room.canonical_alias") == {"alias": alias}
+    assert await bed.homeserver.state_event(made, "m.room.avatar") == {"url": picture}
+    assert await bed.homeserver.state_event(made, "m.room.guest_access") == {"guest_access": "forbidden"}
+    assert (await bed.homeserver.state_event(made, "m.space.parent", space) or {})["canonical"]
+    assert await live.ensure(bed.homeserver, room, around) == (made, False)
+
+
+@pytest.fixture
+def keeper(bed: Bed, store: Database) -> RoomKeeper:
+    """What keeps the rooms of the store's declaration; `boss` operates."""
+
+    async def operators() -> frozenset[str]:
+        return frozenset({f"@boss:{SERVER_NAME}"})
+
+    declared = Declared(store, NAMES, operators, prefix="opsroom-")
+    return RoomKeeper(bed.homeserver, store, declared, Identities(bed.homeserver, NAMES), bed.looked.append)
+
+
+async def test_somebody_of_whom_the_homeserver_says_nothing_is_as_one_who_is_not_there(keeper: RoomKeeper) -> None:
+    assert not await keeper.known("@john:other.org")
+    assert await keeper.known(BOT)
+
+
+async def test_rooms_that_wait_for_an_account_are_not_read_again_until_it_is_there(
+    bed: Bed, store: Database, keeper: RoomKeeper
+) -> None:
+    agent, late = f"w{secrets.token_hex(3)}", f"late{secrets.token_hex(3)}"
+    documents = registry.parse((worker(agent) + human(late, 1)).encode(), source="all.yaml")
+    author = Author(user=BOT, cause="$w", now=1.0)
+    await store.write(lambda db: declaring.declare(db, documents, author, is_ours=NAMES.is_ours))
+
+    room, root = await keeper.bring(f"opsroom-worker-{agent}"), await keeper.bring("opsroom-space")
+    reads = bed.homeserver.reads
+    assert (await keeper.bring(f"opsroom-worker-{agent}"), await keeper.bring("opsroom-space")) == (room, root)
+    assert bed.homeserver.reads == reads
+
+    person = await bed.synapse.person(late)
+    keeper.account(person.user_id, there=True)
+    assert {Key("Room", f"opsroom-worker-{agent}"), Key("Room", "opsroom-space")} <= set(bed.looked)
+    await keeper.bring(f"opsroom-worker-{agent}")
+    for each in (room, root):
+        assert await bed.homeserver.state_event(each, "m.room.member", person.user_id)
+
+
+async def test_the_room_alone_with_a_leader_leads_to_that_of_the_next_one(
+    bed: Bed, store: Database, keeper: RoomKeeper
+) -> None:
+    tag = secrets.token_hex(3)
+
+    async def led_by(leader: str) -> None:
+        documents = registry.parse(team(f"t{tag}", leader).encode(), source="t.yaml")
+        author = Author(user=BOT, cause=leader, now=1.0)
+        await store.write(lambda db: declaring.declare(db, documents, author, is_ours=NAMES.is_ours))
+
+    await led_by(f"first-{tag}")
+    before = await keeper.bring(f"opsroom-leader-dm-first-{tag}")
+    await led_by(f"second-{tag}")
+    await keeper.reconcile(Key("Room", f"opsroom-leader-dm-first-{tag}"))
+
+    after = await keeper.bring(f"opsroom-leader-dm-second-{tag}")
+    [end] = [event for event in await bed.homeserver.state(before) if event["type"] == "m.room.tombstone"]
+    assert end["content"] == {"body": f"first-{tag} (direct) goes on in another room.", "replacement_room": after}
+
+
+async def test_a_teams_rooms_are_run_by_the_matrix_id_it_names_and_by_operators_where_that_cannot_be(
+    bed: Bed, store: Database, keeper: RoomKeeper
+) -> None:
+    lead = f"lead{secrets.token_hex(3)}"
+    boss, john = (await bed.synapse.person("boss")).user_id, (await bed.synapse.person("john")).user_id
+
+    async def run_by(user: str) -> set[str]:
+        text = team("dev", lead, fields=f'admin: {{name: pm, matrixUserId: "{user}"}}')
+        documents = registry.parse(text.encode(), source="dev.yaml")
+        author = Author(user=boss, cause=user, now=1.0)
+        await store.write(lambda db: declaring.declare(db, documents, author, is_ours=NAMES.is_ours))
+        room = await keeper.bring(f"opsroom-leader-dm-{lead}")
+        here = (event for event in await bed.homeserver.state(room) if event["type"] == "m.room.member")
+        return {event["state_key"] for event in here if event["content"]["membership"] in ("join", "invite")}
+
+    common = {BOT, NAMES.user(lead)}
+    assert await run_by(john) == {*common, john}
+    assert await run_by("@john:other.org") == {*common, boss}, "as a document from before this was refused"
