@@ -13,22 +13,19 @@ The filer knows no passwords: whoever reaches it may do everything. It must list
 import json
 import secrets
 from base64 import b64decode
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from threading import Lock
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 from urllib.parse import quote
-
-from urllib3.exceptions import HTTPError
 
 from appservice.errors import NotFound
 from appservice.storage import aws
-from appservice.storage.access import Policy, own_name, policy, same, user_name
-from appservice.storage.protocol import Access, AccessKey, Users
-from appservice.storage.wire import Server, Threads, http_client, unreachable
+from appservice.storage.access import Policy, own_name, same
+from appservice.storage.own_users import OwnUsers
+from appservice.storage.protocol import AccessKey
+from appservice.storage.wire import Server, unreachable
 
-P = ParamSpec("P")
-T = TypeVar("T")
 Document = dict[str, Any]
 
 _IDENTITIES = "/etc/iam/identities/"
@@ -37,21 +34,15 @@ _GRANTED_BY_CALLS = "/etc/iam/policies.json"
 _PAGE = 1000
 
 
-class FilerUsers(Users):
+class FilerUsers(OwnUsers):
     """Users of one installation. Calls run in threads of this instance and end within its timeouts."""
 
     def __init__(self, server: Server, *, filer: str, bucket: str, installation: str) -> None:
         """`server` is the S3 half, which is asked whether it knows a key; `filer` the address of the filer."""
-        self._server = server
         self._filer = Server(endpoint=filer, region=server.region, key=server.key)
-        self._bucket = bucket
-        self._installation = installation
-        self._threads = Threads("storage-users")
+        super().__init__(self._filer, bucket=bucket, installation=installation, repeatable=True)
+        self._server = server
         self._writing = Lock()
-        self._client = http_client(repeatable=True)
-
-    async def ensure(self, name: str, access: Access) -> bool:
-        return await self._run(self._ensure, self._user(name), policy(self._bucket, access))
 
     async def issue_key(self, name: str) -> AccessKey:
         key = AccessKey(key_id=f"AK{secrets.token_hex(9).upper()}", secret=secrets.token_hex(20))
@@ -63,25 +54,6 @@ class FilerUsers(Users):
 
     async def retire_keys(self, name: str, *, keep: Sequence[str] = ()) -> None:
         await self._run(self._keep_keys, self._user(name), lambda key_id: key_id in keep)
-
-    async def delete(self, name: str) -> None:
-        await self._run(self._delete, self._user(name))
-
-    async def names(self) -> Mapping[str, Sequence[str]]:
-        return await self._run(self._names)
-
-    async def close(self) -> None:
-        await self._threads.close()
-        self._client.clear()
-
-    def _user(self, name: str) -> str:
-        return user_name(self._installation, name)
-
-    async def _run(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        try:
-            return await self._threads.run(call, *args, **kwargs)
-        except (HTTPError, OSError, ValueError) as error:
-            raise unreachable(self._filer) from error
 
     # -- users --------------------------------------------------------------------------------------------------
 

@@ -13,42 +13,32 @@ What its IAM does that one would not expect, and what is done about it:
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from http import HTTPStatus
 from threading import Lock
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 from urllib.parse import unquote
-
-from urllib3.exceptions import HTTPError
 
 from appservice.errors import NotFound, OpsroomError
 from appservice.storage import aws
-from appservice.storage.access import Policy, own_name, policy, same, user_name
-from appservice.storage.protocol import Access, AccessKey, Users
-from appservice.storage.wire import Server, Threads, http_client, refused, unreachable
-
-P = ParamSpec("P")
-T = TypeVar("T")
+from appservice.storage.access import Policy, own_name, same
+from appservice.storage.own_users import OwnUsers
+from appservice.storage.protocol import AccessKey
+from appservice.storage.wire import Server, refused, unreachable
 
 POLICY_NAME = "access"
 _READS = ("Get", "List")
 _MOST_PAGES = 1000
 
 
-class IamUsers(Users):
+class IamUsers(OwnUsers):
     """Users of one installation. Calls run in threads of this instance and end within its timeouts."""
 
     def __init__(self, server: Server, *, bucket: str, installation: str) -> None:
+        super().__init__(server, bucket=bucket, installation=installation, repeatable=False)
         self._server = server
-        self._bucket = bucket
-        self._installation = installation
-        self._threads = Threads("storage-users")
         self._writing = Lock()
-        self._client = http_client(repeatable=False)
-
-    async def ensure(self, name: str, access: Access) -> bool:
-        return await self._run(self._ensure, self._user(name), policy(self._bucket, access))
 
     async def issue_key(self, name: str) -> AccessKey:
         """Make a key and wait until the server takes it."""
@@ -62,25 +52,6 @@ class IamUsers(Users):
 
     async def retire_keys(self, name: str, *, keep: Sequence[str] = ()) -> None:
         await self._run(self._retire_keys, self._user(name), frozenset(keep))
-
-    async def delete(self, name: str) -> None:
-        await self._run(self._delete, self._user(name))
-
-    async def names(self) -> Mapping[str, Sequence[str]]:
-        return await self._run(self._names)
-
-    async def close(self) -> None:
-        await self._threads.close()
-        self._client.clear()
-
-    def _user(self, name: str) -> str:
-        return user_name(self._installation, name)
-
-    async def _run(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        try:
-            return await self._threads.run(call, *args, **kwargs)
-        except (HTTPError, OSError) as error:
-            raise unreachable(self._server) from error
 
     def _ensure(self, user: str, wanted: Policy) -> bool:
         policies = self._policies(user)

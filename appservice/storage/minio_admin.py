@@ -10,18 +10,18 @@ it reads answers; that MinIO then does what its documentation says is not.
 
 import json
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ParamSpec, TypeVar
 
 from minio import MinioAdmin
 from minio.credentials import StaticProvider
 from minio.error import MinioAdminException
-from urllib3.exceptions import HTTPError
 
 from appservice.errors import OpsroomError
-from appservice.storage.access import Policy, own_name, policy, same, user_name
-from appservice.storage.protocol import Access, AccessKey, Users
-from appservice.storage.wire import Server, Threads, http_client, refused, unreachable
+from appservice.storage.access import Policy, own_name, same
+from appservice.storage.own_users import OwnUsers
+from appservice.storage.protocol import AccessKey
+from appservice.storage.wire import Server, refused, unreachable
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -30,54 +30,33 @@ _MISSING = "404"
 _FORBIDDEN = "403"
 
 
-class MinioUsers(Users):
+class MinioUsers(OwnUsers):
     """Users of one installation. Calls run in threads of this instance and end within its timeouts."""
 
     def __init__(self, server: Server, *, bucket: str, installation: str) -> None:
+        super().__init__(server, bucket=bucket, installation=installation, repeatable=True)
         self._server = server
-        self._bucket = bucket
-        self._installation = installation
-        self._threads = Threads("storage-users")
-        self._http = http_client(repeatable=True)
         self._admin = MinioAdmin(
             endpoint=server.host,
             credentials=StaticProvider(server.key.key_id, server.key.secret),
             region=server.region,
             secure=server.secure,
-            http_client=self._http,
+            http_client=self._client,
         )
 
-    async def ensure(self, name: str, access: Access) -> bool:
-        return await self._run(self._ensure, self._policy_name(name), policy(self._bucket, access))
-
     async def issue_key(self, name: str) -> AccessKey:
-        key = AccessKey(key_id=f"{self._policy_name(name)}.{secrets.token_hex(6)}", secret=secrets.token_hex(20))
-        await self._run(self._issue, self._policy_name(name), key)
+        key = AccessKey(key_id=f"{self._user(name)}.{secrets.token_hex(6)}", secret=secrets.token_hex(20))
+        await self._run(self._issue, self._user(name), key)
         return key
 
     async def retire_keys(self, name: str, *, keep: Sequence[str] = ()) -> None:
-        await self._run(self._retire, self._policy_name(name), frozenset(keep))
-
-    async def delete(self, name: str) -> None:
-        await self._run(self._delete, self._policy_name(name))
-
-    async def names(self) -> Mapping[str, Sequence[str]]:
-        return await self._run(self._names)
-
-    async def close(self) -> None:
-        await self._threads.close()
-        self._http.clear()
-
-    def _policy_name(self, name: str) -> str:
-        return user_name(self._installation, name)
+        await self._run(self._retire, self._user(name), frozenset(keep))
 
     async def _run(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         try:
-            return await self._threads.run(call, *args, **kwargs)
+            return await super()._run(call, *args, **kwargs)
         except MinioAdminException as error:
             raise self._translated(error) from error
-        except (HTTPError, OSError, ValueError) as error:
-            raise unreachable(self._server) from error
 
     def _translated(self, error: MinioAdminException) -> OpsroomError:
         if _status(error) == _FORBIDDEN:
