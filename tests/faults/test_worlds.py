@@ -1,13 +1,15 @@
-"""A file at random and edits of it, while parts are killed and somebody changes rooms by hand: in the end all is as the
-last of them has it, whatever was there before, and another start writes nothing.
+"""A file that is edited at random, again and again, while parts are killed and somebody changes rooms by hand: in the
+end all is as it has it, whatever was there before, and another start writes nothing.
 
-STACK_WORLDS says how many, or which: `200`, `200-400`.
+STACK_WORLDS says how many, or which: `200`, `200-400`. A world goes on from the one before it, on the same stack; each
+A_STACK of them begin anew, so a range that begins there is always the same.
 """
 
 import asyncio
 import os
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
@@ -24,19 +26,26 @@ A_STACK = 20  # worlds on one: `opsroom up` gives up on a part that ends 60 time
 PARTS = ("control_plane", "control_plane", "homeserver", "storage", "gateway")
 
 
-@pytest.fixture(scope="module")
-async def world() -> AsyncIterator[Stack]:
-    async with opened("--no-web", "--backend", "process") as stack:
-        yield stack
+@dataclass(slots=True)
+class World:
+    """A stack, and the file that was applied to it last."""
 
-
-async def shake(stack: Stack, seed: int) -> str:
-    """Apply a file and up to two edits of it, each perhaps with a kill at some moment; the last, once it is applied."""
-    chance = random.Random(seed)
+    stack: Stack
     documents: Sequence[Mapping[str, Any]] = ()
+
+
+@pytest.fixture(scope="module")
+async def world() -> AsyncIterator[World]:
+    async with opened("--no-web", "--backend", "process") as stack:
+        yield World(stack)
+
+
+async def shake(world: World, seed: int) -> str:
+    """Edit the file up to three times, each perhaps with a kill at some moment; its text, once it is applied."""
+    chance, stack = random.Random(seed), world.stack
     for _ in range(chance.randint(1, 3)):
-        documents = reality.edited(chance, documents) if documents else reality.company(chance)
-        text = reality.text_of(documents)
+        world.documents = reality.edited(chance, world.documents)
+        text = reality.text_of(world.documents)
         event = await stack.op.say(stack.ops_room, f"!apply --prune --yes\n```yaml\n{text}```")
         if chance.random() < 0.5:
             part = chance.choice(PARTS)
@@ -108,13 +117,13 @@ def differences(found: dict[str, Any], wanted: dict[str, Any]) -> str:
     [(seed // A_STACK, seed) for seed in range(int(FIRST or 0), int(END))],
     indirect=["world"],
 )
-async def test_whatever_happened_before_all_is_as_the_last_file_has_it(world: Stack, seed: int) -> None:
-    text = await shake(world, seed)
-    await settled(world, text)
-    await comes_to(world, text, await reality.should(world, text))
+async def test_whatever_happened_before_all_is_as_the_last_file_has_it(world: World, seed: int) -> None:
+    text, stack = await shake(world, seed), world.stack
+    await settled(stack, text)
+    await comes_to(stack, text, await reality.should(stack, text))
 
-    before = await patiently(lambda: reality.fingerprint(world))
-    await faults.replaced(world, "control_plane", await faults.kill(world, "control_plane"))
-    await settled(world, text)
-    after = await patiently(lambda: reality.fingerprint(world))
+    before = await patiently(lambda: reality.fingerprint(stack))
+    await faults.replaced(stack, "control_plane", await faults.kill(stack, "control_plane"))
+    await settled(stack, text)
+    after = await patiently(lambda: reality.fingerprint(stack))
     assert after == before, differences(after, before)
