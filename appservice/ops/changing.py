@@ -102,10 +102,24 @@ class Changing:
 
     async def rollback(self, event: Event, given: argparse.Namespace, progress: Progress) -> Answer:
         async def work() -> Outcome:
-            earlier = await self._earlier(given.object, given.revision)
-            return await self._declare(event, checked(earlier.text.encode(), f"revision {earlier.revision}"), given)
+            found = [await self._earlier(given.object, given.revision)] if given.object else await self._before_newest()
+            documents = [one for each in found for one in checked(each.text.encode(), f"revision {each.revision}")]
+            return await self._declare(event, documents, given)
 
         return await self._settle(await self._once(event, work), progress)
+
+    async def _before_newest(self) -> list[Revision]:
+        """How all was that the newest change has changed."""
+        changed = await objects.newest_change(self._h.store)
+        first = {key: one.revision for key, one in reversed(changed)}
+        found = {key: await objects.revision_before(self._h.store, key, number) for key, number in first.items()}
+        for key, before in found.items():
+            if before is None or not before.text:
+                what = f"the newest change made `{key}`; nothing was there before."
+                raise Invalid(what, fix=f"`!delete {key}` removes it. Name an object to take back what was done to it.")
+        if not found:
+            raise NotFound("nothing was changed yet", fix="`!history worker/NAME` lists what was.")
+        return [before for before in found.values() if before]
 
     async def _earlier(self, text: str, number: int) -> Revision:
         """The revision of that number, which alone says of what; without one the last before the newest that declared

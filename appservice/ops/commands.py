@@ -113,11 +113,12 @@ _ALL = (
     Command(
         name="rollback",
         summary="declare an object again as it was in an earlier revision",
-        detail="Without a number: as before the last change. A number alone is enough, for no two revisions have the"
-        " same. A deleted one comes back, with the files that were kept.",
-        examples=("!rollback worker/alice", "!rollback worker/alice 17", "!rollback 17"),
+        detail="Without a number: as before its last change. A number alone is enough, for no two revisions have the"
+        " same. Without anything: all that the newest change has changed, whoever made it. A deleted one comes back,"
+        " with the files that were kept.",
+        examples=("!rollback", "!rollback worker/alice", "!rollback worker/alice 17", "!rollback 17"),
         arguments=(
-            _object(metavar="worker/NAME|REVISION"),
+            _object(metavar="worker/NAME|REVISION", nargs="?", default=""),
             Argument(("revision",), {"metavar": "REVISION", "nargs": "?", "type": int, "default": 0}),
             _YES,
         ),

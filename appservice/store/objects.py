@@ -118,10 +118,30 @@ async def revision(store: Reader, number: int) -> tuple[Key, Revision] | None:
         " WHERE revision = CAST(? AS INTEGER)",
         (str(number),),  # people can type more digits than an integer of SQLite has
     )
-    if row is None:
-        return None
+    return _named(row) if row else None
+
+
+def _named(row: Row) -> tuple[Key, Revision]:
     facts = dict(row)
     return Key(facts.pop("kind"), facts.pop("name")), Revision(**facts)
+
+
+async def newest_change(store: Reader) -> list[tuple[Key, Revision]]:
+    """What was changed last of what people declare, with all that was changed with it."""
+    rows = await store.read(
+        "SELECT kind, name, revision, action, generation, text, author, at FROM revisions WHERE owner = '' AND cause ="
+        " (SELECT cause FROM revisions WHERE owner = '' ORDER BY revision DESC LIMIT 1) ORDER BY revision"
+    )
+    return [_named(row) for row in rows]
+
+
+async def revision_before(store: Reader, key: Key, number: int) -> Revision | None:
+    row = await store.read_one(
+        "SELECT kind, name, revision, action, generation, text, author, at FROM revisions"
+        " WHERE kind = ? AND name = ? AND revision < ? ORDER BY revision DESC LIMIT 1",
+        (*key, number),
+    )
+    return _named(row)[1] if row else None
 
 
 async def last_called(store: Reader, kind: str, name: str) -> Key | None:

@@ -2,12 +2,12 @@
 
 import asyncio
 from contextlib import suppress
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import pytest
 
-from appservice.errors import NotFound, OpsroomError
+from appservice.errors import Invalid, NotFound, OpsroomError
 from appservice.homeserver.events import Event
 from appservice.ops.door import Given
 from appservice.ops.hands import Hands, checked
@@ -100,6 +100,28 @@ async def test_a_rollback_reaches_every_revision_there_is(ops: Ops) -> None:
     assert (await ops.spec(ADA))["soul"] == "word1"
     assert "changed" in await ops.say("!rollback 17")
     assert (await ops.spec(ADA))["soul"] == "word17"
+
+
+async def test_a_bare_rollback_takes_back_the_newest_change_whole(ops: Ops) -> None:
+    bob = Key("Worker", "bob")
+    await ops.apply("---\n".join(worker_yaml(name, soul="first") for name in ("ada", "bob")))
+    with pytest.raises(Invalid, match="nothing was there before"):
+        await ops.say("!rollback")
+    author = Author(user="@other:hs", cause="$both", now=1.0)
+    both = "---\n".join(worker_yaml(name, soul="second") for name in ("ada", "bob")).encode()
+    await ops.desk.declare(checked(both, "test"), author)
+
+    assert "changed" in await ops.say("!rollback ")
+    assert [(await ops.spec(key))["soul"] for key in (ADA, bob)] == ["first", "first"]
+    assert "changed" in await ops.say("!rollback  ")
+    assert [(await ops.spec(key))["soul"] for key in (ADA, bob)] == ["second", "second"]
+
+    await ops.apply(worker_yaml("ada", soul="third"))
+    stored = await objects.get(ops.store, ADA)
+    assert stored is not None
+    await ops.desk.delete(stored, replace(author, cause="$gone"), keep_files=True)
+    assert "changed `worker/ada`" in await ops.say("!rollback   ")
+    assert (await ops.spec(ADA))["soul"] == "third"
 
 
 async def test_a_team_is_named_in_every_way_an_agent_is(ops: Ops) -> None:
