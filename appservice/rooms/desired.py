@@ -208,6 +208,8 @@ def _agent_room(roster: Roster, agent: Agent, prefix: str, root: str) -> Desired
     if agent.role in ("worker", "member"):
         others |= {human.user for human in roster.humans.values() if agent.name in human.workers}
     topic = f"Ask {agent.name} by mentioning @{agent.name}. The answer comes in a thread; react with 🛑 to stop it."
+    if agent.role == "manager":
+        topic = f"Alone with {agent.name}: no mention is needed. React with 🛑 to stop an answer."
     return DesiredRoom(
         alias=own_room(agent, prefix=prefix),
         name=agent.name,

@@ -329,7 +329,7 @@ def test_a_team_of_which_nothing_is_said_is_described_by_who_is_in_it() -> None:
     [
         ("worker-alice", "Ask alice by mentioning @alice."),
         ("worker-ben", "Ask ben by mentioning @ben."),
-        ("manager-manager", "Ask manager by mentioning @manager."),
+        ("manager-manager", "Alone with manager: no mention is needed."),
         ("leader-dm-lena", "Alone with lena, who leads dev: no mention is needed."),
         ("ops", "Begin with !help"),
     ],
