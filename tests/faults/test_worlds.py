@@ -46,7 +46,7 @@ async def shake(world: World, *, seed: int) -> str:
     """Edit the file up to three times, each perhaps with a kill at some moment; its text, once it is applied."""
     chance, stack = random.Random(seed), world.stack
     for _ in range(chance.randint(1, 3)):
-        world.documents = reality.edited(chance, world.documents)
+        world.documents = reality.edited(chance, world.documents) if world.documents else reality.company(chance)
         text = reality.text_of(world.documents)
         event = await stack.op.say(stack.ops_room, f"!apply --prune --yes\n```yaml\n{text}```")
         if chance.random() < 0.5:

@@ -74,7 +74,7 @@ def company(chance: random.Random) -> list[dict[str, Any]]:
 
 
 def edited(chance: random.Random, documents: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """The same documents, but for some that are there no more, are new, or are otherwise; at least one."""
+    """The same documents, but for some that are there no more, are new, or are otherwise."""
     now, other = _by_name(documents), _by_name(company(chance))
     names = sorted(now | other)
     for name in {chance.choice(names), *(name for name in names if chance.random() < 0.3)}:
