@@ -205,7 +205,8 @@ class Plane:
     async def _greet(self) -> None:
         """Say hello at once; when parts were still on their way, say so there when they have come."""
         room, found = self.operators.ops_room, await self.checks.run()
-        sent = await welcome.greet(self.homeserver, self.sender, room, found)
+        hello = partial(welcome.greet, self.homeserver, self.sender, room, found)
+        sent = await outlast(hello, "greet the operators")
         await self.store.write(lambda db: meta.put(db, meta.GREETED, room))
         late = False
         for _ in range(LOOKS):

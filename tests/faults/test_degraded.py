@@ -3,13 +3,11 @@
 import os
 import signal
 from collections.abc import AsyncIterator
-from urllib.parse import quote
 
 import pytest
 
 from appservice import config
 from appservice.storage.connect import connect
-from tests.journeys.test_healing import seen
 from tests.support import faults
 from tests.support.away import away
 from tests.support.stack import Stack, document, opened, worker_yaml
@@ -47,13 +45,12 @@ async def waiting(stack: Stack, name: str, *types: str) -> dict[str, str]:
 
 async def others_go_on(stack: Stack, room: str, worker: str, human: str) -> None:
     """A change of a room is undone, and a Human gets its account and its place."""
-    await stack.op.call("PUT", f"rooms/{quote(room)}/state/m.room.name", {"name": "mine"})
-    await stack.op.until(lambda: seen(stack.op, room, "m.room.name") == {"name": worker}, "the name put back")
+    assert await stack.op.undone(room, "m.room.name", {"name": "mine"}) == {"name": worker}
     text = document("Human", human, displayName=human, permissionLevel=3, accessibleWorkers=f"[{worker}]")
     assert "ready" in (await stack.apply(text, timeout_s=60)).text
     user = f"@{human}:{stack.info['server_name']}"
     await stack.op.until(
-        lambda: seen(stack.op, room, "m.room.member", user).get("membership") in ("invite", "join"), human
+        lambda: stack.op.seen(room, "m.room.member", user).get("membership") in ("invite", "join"), human
     )
 
 

@@ -14,7 +14,6 @@ from appservice.errors import Unavailable
 from appservice.storage.connect import connect
 from appservice.storage.protocol import Access
 from appservice.workspace.names import prefix
-from tests.journeys.test_healing import seen
 from tests.support import faults
 from tests.support.away import another, away, end, held_off
 from tests.support.stack import Stack, opened
@@ -84,7 +83,7 @@ async def test_all_that_was_made_for_a_worker_that_nobody_declares_goes_but_for_
     async with away(tidied, "control_plane"):
         forget(tidied.data_dir, "stray")
     await only(tidied, "kept")
-    await tidied.op.until(lambda: seen(tidied.op, room, "m.room.tombstone"), "the tombstone of its room")
+    await tidied.op.until(lambda: tidied.op.seen(room, "m.room.tombstone"), "the tombstone of its room")
 
     said = (await tidied.command("!audit", faults.PATIENCE_S)).text
     for what in ("sandbox", "storage user", "token", "consumer", "room"):

@@ -5,7 +5,7 @@ from contextlib import closing
 from typing import Any
 from urllib.parse import quote
 
-from tests.journeys.test_healing import seen, state
+from tests.journeys.test_healing import state
 from tests.journeys.test_teams import TEAM
 from tests.support import faults
 from tests.support.person import Message, Person
@@ -44,7 +44,7 @@ async def invite_bot(stack: Stack, room: str) -> None:
 
 async def give_power(stack: Stack, room: str) -> None:
     levels = await state(stack, room, "m.room.power_levels")
-    users: dict[str, int] = dict(levels["users"])  # type: ignore[call-overload]
+    users: dict[str, int] = dict(levels["users"])
     more = levels | {"users": users | {bot(stack): 100}}
     await stack.op.call("PUT", f"rooms/{quote(room)}/state/m.room.power_levels", more)
 
@@ -62,7 +62,7 @@ async def said_in(stack: Stack, room: str) -> list[str]:
 
 async def replaced_by(stack: Stack, earlier: str, room: str) -> None:
     await stack.op.until(
-        lambda: seen(stack.op, earlier, "m.room.tombstone").get("replacement_room") == room, "the tombstone"
+        lambda: stack.op.seen(earlier, "m.room.tombstone").get("replacement_room") == room, "the tombstone"
     )
 
 
@@ -113,7 +113,7 @@ async def test_a_worker_goes_on_in_the_room_that_hiclaw_made_for_it(stack: Stack
     levels["users"] = {stack.op.user: 100, bot(stack): 100}
     await manager.call("PUT", f"rooms/{quote(room)}/state/m.room.power_levels", levels)
     await stack.op.until(
-        lambda: seen(stack.op, room, "m.room.member", manager.user).get("membership") == "leave", "the manager out"
+        lambda: stack.op.seen(room, "m.room.member", manager.user).get("membership") == "leave", "the manager out"
     )
     await stack.command("!restart veteran", 120)
     assert "**ok** Room: joined, since" in (await stack.command("!describe worker/veteran")).text
@@ -165,7 +165,7 @@ async def test_a_control_plane_that_dies_while_it_adopts_ends_it_and_makes_no_th
     await give_power(stack, room)
 
     event = await stack.op.say(stack.ops_room, "!adopt worker/nomad")
-    await stack.op.until(lambda: seen(stack.op, earlier, "m.room.tombstone"), "the first step")
+    await stack.op.until(lambda: stack.op.seen(earlier, "m.room.tombstone"), "the first step")
     await stack.kill_control_plane()
 
     assert "goes on in #hiclaw-worker-nomad" in (await stack.op.ended(event, 120)).text

@@ -1,46 +1,31 @@
 """What others do to rooms of ours is undone; what nobody declares any more is ended; what is lost is found again."""
 
+from typing import Any
 from urllib.parse import quote
 
 from tests.journeys.test_teams import TEAM
-from tests.support.person import Person
 from tests.support.stack import Stack
 
 
-async def state(stack: Stack, room: str, type_: str, key: str = "") -> dict[str, object]:
-    found: dict[str, object] = await stack.op.call("GET", f"rooms/{quote(room)}/state/{type_}/{quote(key)}")
+async def state(stack: Stack, room: str, type_: str, key: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = await stack.op.call("GET", f"rooms/{quote(room)}/state/{type_}/{quote(key)}")
     return found
 
 
-def seen(person: Person, room: str, type_: str, key: str = "") -> dict[str, object]:
-    """The newest state of that type which somebody's client was told."""
-    found = [e for e in person.events if e["room_id"] == room and e["type"] == type_ and e.get("state_key") == key]
-    return dict(found[-1]["content"]) if found else {}
-
-
 async def test_names_topics_and_powers_changed_by_hand_are_put_back(stack: Stack) -> None:
-    room = await stack.worker("steady")
-    powers = await state(stack, room, "m.room.power_levels")
-    topic = seen(stack.op, room, "m.room.topic") or await state(stack, room, "m.room.topic")
+    room, op = await stack.worker("steady"), stack.op
+    powers, topic = await state(stack, room, "m.room.power_levels"), await state(stack, room, "m.room.topic")
 
-    await stack.op.call("PUT", f"rooms/{quote(room)}/state/m.room.name", {"name": "mine"})
-    await stack.op.until(lambda: seen(stack.op, room, "m.room.name") == {"name": "steady"}, "the name put back")
-    await stack.op.call("PUT", f"rooms/{quote(room)}/state/m.room.topic", {"topic": "mine"})
-    await stack.op.until(lambda: seen(stack.op, room, "m.room.topic").get("topic") == topic["topic"], "the topic")
-    more = powers | {"users": {**powers["users"], stack.agent("steady"): 100}}  # type: ignore[dict-item]
-    await stack.op.call("PUT", f"rooms/{quote(room)}/state/m.room.power_levels", more)
-    await stack.op.until(
-        lambda: seen(stack.op, room, "m.room.power_levels").get("users") == powers["users"], "the powers put back"
-    )
+    assert await op.undone(room, "m.room.name", {"name": "mine"}) == {"name": "steady"}
+    assert (await op.undone(room, "m.room.topic", {"topic": "mine"}))["topic"] == topic["topic"]
+    more = powers | {"users": {**powers["users"], stack.agent("steady"): 100}}
+    assert (await op.undone(room, "m.room.power_levels", more))["users"] == powers["users"]
 
 
 async def test_the_ops_room_keeps_its_name_and_its_place(stack: Stack) -> None:
-    room = stack.ops_room
     space = await stack.op.resolve(f"#opsroom-space:{stack.info['server_name']}")
-    await stack.op.call("PUT", f"rooms/{quote(room)}/state/m.room.name", {"name": "mine"})
-    await stack.op.until(lambda: seen(stack.op, room, "m.room.name") == {"name": "Ops room"}, "the name put back")
-    await stack.op.call("PUT", f"rooms/{quote(room)}/state/m.space.parent/{quote(space)}", {})
-    await stack.op.until(lambda: "via" in seen(stack.op, room, "m.space.parent", space), "the place put back")
+    assert await stack.op.undone(stack.ops_room, "m.room.name", {"name": "mine"}) == {"name": "Ops room"}
+    assert "via" in await stack.op.undone(stack.ops_room, "m.space.parent", {}, space)
 
 
 async def test_somebody_without_a_place_in_a_room_is_taken_out_with_a_word_why(stack: Stack) -> None:
@@ -49,9 +34,9 @@ async def test_somebody_without_a_place_in_a_room_is_taken_out_with_a_word_why(s
     await stack.op.call("POST", f"rooms/{quote(room)}/invite", {"user_id": guest.user})
 
     await stack.op.until(
-        lambda: seen(stack.op, room, "m.room.member", guest.user).get("membership") == "leave", "the guest out"
+        lambda: stack.op.seen(room, "m.room.member", guest.user).get("membership") == "leave", "the guest out"
     )
-    assert "declared" in str(seen(stack.op, room, "m.room.member", guest.user)["reason"])
+    assert "declared" in str(stack.op.seen(room, "m.room.member", guest.user)["reason"])
 
 
 async def test_somebody_whom_a_policy_allows_may_stay(stack: Stack) -> None:
@@ -72,13 +57,10 @@ async def test_a_room_that_lost_its_place_in_the_space_gets_it_back(stack: Stack
         else await stack.op.resolve(f"#opsroom-space:{stack.info['server_name']}")
     )
     await stack.op.until(lambda: space in stack.op.rooms, "the space")
-    await stack.op.call("PUT", f"rooms/{quote(space)}/state/m.space.child/{quote(room)}", {})
-    await stack.op.until(lambda: "via" in seen(stack.op, space, "m.space.child", room), "the room in the space")
-    await stack.op.call("PUT", f"rooms/{quote(room)}/state/m.space.parent/{quote(space)}", {})
-    await stack.op.until(lambda: "via" in seen(stack.op, room, "m.space.parent", space), "the space in the room")
-    alias = seen(stack.op, room, "m.room.canonical_alias") or await state(stack, room, "m.room.canonical_alias")
-    await stack.op.call("PUT", f"rooms/{quote(room)}/state/m.room.canonical_alias", {})
-    await stack.op.until(lambda: seen(stack.op, room, "m.room.canonical_alias") == alias, "the alias shown")
+    assert "via" in await stack.op.undone(space, "m.space.child", {}, room)
+    assert "via" in await stack.op.undone(room, "m.space.parent", {}, space)
+    alias = await state(stack, room, "m.room.canonical_alias")
+    assert await stack.op.undone(room, "m.room.canonical_alias", {}) == alias
 
 
 async def test_a_kicked_member_of_a_team_is_back_and_a_human_who_left_is_asked_again(stack: Stack) -> None:
@@ -87,21 +69,17 @@ async def test_a_kicked_member_of_a_team_is_back_and_a_human_who_left_is_asked_a
     room = await stack.joined(person, "team-firm")
     await stack.joined(stack.op, "team-firm")
 
-    await stack.op.call("POST", f"rooms/{quote(room)}/kick", {"user_id": stack.agent("firm-one")})
-    await stack.op.until(
-        lambda: seen(stack.op, room, "m.room.member", stack.agent("firm-one")).get("membership") == "join",
-        "the agent back",
-    )
-    await stack.op.call("POST", f"rooms/{quote(room)}/ban", {"user_id": stack.agent("firm-two")})
-    await stack.op.until(
-        lambda: seen(stack.op, room, "m.room.member", stack.agent("firm-two")).get("membership") == "join",
-        "the banned agent back",
-    )
+    def told(user: str) -> list[str]:
+        return [str(event["content"]["membership"]) for event in stack.op.states(room, "m.room.member", user)]
+
+    one, two = stack.agent("firm-one"), stack.agent("firm-two")
+    await stack.op.call("POST", f"rooms/{quote(room)}/kick", {"user_id": one})
+    await stack.op.until(lambda: "leave" in told(one) and told(one)[-1] == "join", "the agent back")
+    await stack.op.call("POST", f"rooms/{quote(room)}/ban", {"user_id": two})
+    await stack.op.until(lambda: "ban" in told(two) and told(two)[-1] == "join", "the banned agent back")
     await person.call("POST", f"rooms/{quote(room)}/leave", {})
-    await stack.op.until(
-        lambda: seen(stack.op, room, "m.room.member", person.user).get("membership") in ("invite", "join"),
-        "the person asked again",
-    )
+    asked = ("invite", "join")
+    await stack.op.until(lambda: "leave" in told(person.user) and told(person.user)[-1] in asked, "the person asked")
 
 
 async def test_a_changed_name_or_topic_keeps_the_room_and_the_sandbox(stack: Stack) -> None:
@@ -112,7 +90,7 @@ async def test_a_changed_name_or_topic_keeps_the_room_and_the_sandbox(stack: Sta
     changed = TEAM.format(team="stable").replace("Builds the pages.", "Builds everything.")
     assert "ready" in (await stack.apply(changed)).text
     await stack.op.until(
-        lambda: "Builds everything." in str(seen(stack.op, room, "m.room.topic").get("topic")), "the new topic"
+        lambda: "Builds everything." in str(stack.op.seen(room, "m.room.topic").get("topic")), "the new topic"
     )
     assert await stack.op.resolve(f"#opsroom-team-stable:{stack.info['server_name']}") == room
     after = (await stack.command("!describe worker/stable-one")).text.split("- Sandbox: ")[1].splitlines()[0]
@@ -135,7 +113,7 @@ async def test_a_new_operator_is_asked_into_the_rooms_and_taken_out_again(stack:
     powers = await state(stack, stack.ops_room, "m.room.power_levels")
     address = f"rooms/{quote(stack.ops_room)}/state/m.room.power_levels"
 
-    more = powers | {"users": {**powers["users"], deputy.user: 100}}  # type: ignore[dict-item]
+    more = powers | {"users": {**powers["users"], deputy.user: 100}}
     await stack.op.call("PUT", address, more)
     await deputy.until(lambda: room in deputy.rooms or room in deputy.invited, "the worker's room")
 

@@ -40,8 +40,8 @@ async def test_a_wrong_argument_shows_an_example(stack: Stack) -> None:
 
 
 async def test_the_greeting_is_pinned_and_its_example_can_be_applied_by_a_reply(stack: Stack) -> None:
-    state = await stack.op.call("GET", f"rooms/{stack.ops_room}/state/m.room.pinned_events")
-    [greeting] = state["pinned"]
+    pinned = await stack.op.until(lambda: stack.op.seen(stack.ops_room, "m.room.pinned_events"), "a pinned message")
+    [greeting] = pinned["pinned"]
 
     answer = await stack.op.ended(await stack.op.reply(stack.ops_room, greeting, "!apply"))
 
@@ -100,12 +100,11 @@ async def test_people_who_are_no_operators_get_one_polite_line(stack: Stack) -> 
 
 
 async def test_the_bot_obeys_an_operator_in_a_direct_room(stack: Stack) -> None:
-    room = await stack.op.create_direct(f"@opsroom:{stack.info['server_name']}")
-    members = f"rooms/{room}/joined_members"
-    await stack.op.until(lambda: any(e["room_id"] == room for e in stack.op.events), "the room")
-    for _ in range(50):
-        if len((await stack.op.call("GET", members))["joined"]) == 2:
-            break
+    bot = f"@opsroom:{stack.info['server_name']}"
+    room = await stack.op.create_direct(bot)
+    await stack.op.until(
+        lambda: stack.op.seen(room, "m.room.member", bot).get("membership") == "join", "the bot in the room"
+    )
 
     answer = await stack.op.command(room, "version")
 

@@ -167,6 +167,27 @@ class Person:
             last = [f"{m.sender}: {m.text[:200]!r}" for m in list(self.messages.values())[-6:]]
             raise AssertionError(f"waited {timeout_s:.0f} s for {what}; last messages: {last}") from None
 
+    def states(self, room: str, kind: str, key: str = "") -> list[dict[str, Any]]:
+        """The events of one piece of a room's state that this client was told, oldest first."""
+        return [e for e in self.events if (e["room_id"], e["type"], e.get("state_key")) == (room, kind, key)]
+
+    def seen(self, room: str, kind: str, key: str = "") -> dict[str, Any]:
+        """The newest content of one piece of a room's state that this client was told."""
+        found = self.states(room, kind, key)
+        return dict(found[-1]["content"]) if found else {}
+
+    async def undone(self, room: str, kind: str, body: dict[str, Any], key: str = "") -> dict[str, Any]:
+        """Set a piece of a room's state by hand; the content that somebody puts in its place."""
+        path = f"rooms/{quote(room)}/state/{kind}/{quote(key)}"
+        mine = str((await self.call("PUT", path, body))["event_id"])
+
+        def after() -> list[dict[str, Any]]:
+            told = self.states(room, kind, key)
+            ids = [e["event_id"] for e in told]
+            return told[ids.index(mine) + 1 :] if mine in ids else []
+
+        return dict((await self.until(after, f"{kind} put right"))[-1]["content"])
+
     def answers(self, event: str) -> list[Message]:
         """Messages of others in the thread of an event, oldest first."""
         return [m for m in self.messages.values() if m.thread == event and m.sender != self.user]
