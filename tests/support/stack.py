@@ -49,6 +49,12 @@ class Stack:
     def data_dir(self) -> Path:
         return Path(self.info["data_dir"])
 
+    def logs(self, lines: int = 60) -> str:
+        """The end of what each part has said."""
+        paths = sorted((self.data_dir / "logs").glob("*.log"))
+        said = {path.stem: path.read_text(errors="replace").splitlines()[-lines:] for path in paths}
+        return "\n".join(f"{part}: {line}" for part, told in said.items() for line in told)
+
     def agent(self, name: str) -> str:
         return f"@agent-{name}:{self.info['server_name']}"
 
