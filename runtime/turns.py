@@ -163,7 +163,8 @@ class Turns:
             await self._workspace.push()
         except Failure as failure:
             log.warning("files were not stored: %s", failure.sentence)
-            return f"My files are not saved yet: {failure.sentence}"
+            told = "My files are not saved yet" if failure.retry else "Not all my files are saved"
+            return f"{told}: {failure.sentence}"
         return ""
 
     async def _report(self, running: Running, end: End, warning: str) -> None:

@@ -9,7 +9,7 @@ import hashlib
 import logging
 import os
 import tempfile
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -71,16 +71,24 @@ class Workspace:
             return fetched
 
     async def push(self) -> int:
-        """Store what was changed, made or removed here; return how many objects were written or removed."""
+        """Store what was changed, made or removed here; return how many objects were written or removed. What cannot
+        be stored keeps nothing else back: it is told at the end, as a Failure."""
         async with self._one:
             managed = managed_files(self.root)
-            found = await asyncio.to_thread(lambda: dict(self._scan()))
-            if len(found) > MAX_FILES or sum(stamp.size for stamp in found.values()) > MAX_TOTAL:
-                raise Failure("The workspace is full (256 MB or 5000 files), so new files are not saved.")
+            found, closed = await asyncio.to_thread(self._scan)
             changed = [p for p, stamp in found.items() if p not in managed and self._stamp_of(p) != stamp]
-            gone = [path for path in self._known if path not in found and path not in managed]
-            stored = await _together([self._store(path, found[path]) for path in changed])
-            return stored + await _together([self._remove(path) for path in gone])
+            problems = [f"The folder {folder} cannot be read, and is not saved." for folder in closed]
+            if len(found) > MAX_FILES or sum(stamp.size for stamp in found.values()) > MAX_TOTAL:
+                changed = [path for path in changed if path in self._known]
+                problems.insert(0, "The workspace is full (256 MB or 5000 files), so new files are not saved.")
+            hidden = tuple(f"{folder}/" for folder in closed)
+            gone = [p for p in self._known if p not in found and p not in managed and not p.startswith(hidden)]
+            count = await _together([self._store(path, found[path], problems) for path in changed])
+            count += await _together([self._remove(path) for path in gone])
+            if problems:
+                more = f" {len(problems) - 1} more could not be saved." if len(problems) > 1 else ""
+                raise Failure(problems[0] + more)
+            return count
 
     def _stamp_of(self, path: str) -> Stamp | None:
         known = self._known.get(path)
@@ -104,18 +112,27 @@ class Workspace:
             self._known[path] = Known(await asyncio.to_thread(self._write, path, data), entry.etag)
             return True
 
-    async def _store(self, path: str, stamp: Stamp) -> bool:
+    async def _store(self, path: str, stamp: Stamp, problems: list[str]) -> bool:
         async with self._slots:
             if stamp.size > MAX_FILE:
-                raise Failure(f"The file {path} is larger than 32 MB and is not saved.")
-            try:
-                data = await asyncio.to_thread((self.root / path).read_bytes)
-            except FileNotFoundError:  # removed since the scan; the next push removes the object
+                problems.append(f"The file {path} is larger than 32 MB and is not saved.")
                 return False
             known = self._known.get(path)
-            etag = hashlib.md5(data, usedforsecurity=False).hexdigest()
-            if known is None or known.etag != etag:
-                etag = await self._bucket.put(path, data) or etag
+            try:
+                data = await asyncio.to_thread((self.root / path).read_bytes)
+                etag = hashlib.md5(data, usedforsecurity=False).hexdigest()
+                if known is None or known.etag != etag:
+                    etag = await self._bucket.put(path, data) or etag
+            except FileNotFoundError:  # removed since the scan; the next push removes the object
+                return False
+            except OSError as error:
+                problems.append(f"The file {path} cannot be read ({error.strerror}) and is not saved.")
+                return False
+            except Failure as failure:
+                if failure.retry:
+                    raise
+                problems.append(failure.sentence)
+                return False
             self._known[path] = Known(stamp, etag)
             return known is None or known.etag != etag
 
@@ -149,15 +166,30 @@ class Workspace:
             if _stamp(self.root / path) == self._known.pop(path).stamp:
                 (self.root / path).unlink(missing_ok=True)
 
-    def _scan(self) -> Iterator[tuple[str, Stamp]]:
-        for folder, folders, names in os.walk(self.root):
+    def _scan(self) -> tuple[dict[str, Stamp], list[str]]:
+        """The files to store, and the folders that could not be looked into."""
+        found: dict[str, Stamp] = {}
+        closed: list[str] = []
+
+        def relative(path: Path) -> str:
+            return path.relative_to(self.root).as_posix()
+
+        def shut(error: OSError) -> None:
+            closed.append(relative(Path(error.filename)))
+
+        for folder, folders, names in os.walk(self.root, onerror=shut):
             folders[:] = [name for name in folders if name not in REBUILDABLE]
-            for name in names:
-                path = Path(folder, name)
-                stamp = _stamp(path)
-                relative = path.relative_to(self.root).as_posix()
-                if stamp and not name.startswith(".part-") and relative.isprintable():
-                    yield relative, stamp
+            try:
+                stamps = {relative(path): _stamp(path) for path in (Path(folder, name) for name in names)}
+            except PermissionError:
+                closed.append(relative(Path(folder)))
+                continue
+            found |= {
+                path: stamp
+                for path, stamp in stamps.items()
+                if stamp and path.isprintable() and not path.rpartition("/")[2].startswith(".part-")
+            }
+        return found, closed
 
 
 async def _together(jobs: list[Coroutine[None, None, bool]]) -> int:

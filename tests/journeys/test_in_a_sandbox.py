@@ -13,3 +13,16 @@ async def test_from_inside_a_process_sandbox_only_the_gateway_answers(stack: Sta
 async def test_inside_a_process_sandbox_there_is_no_secret_but_its_own_token(stack: Stack) -> None:
     insider, _ = await asyncio.gather(Insider.made(stack, "spy"), stack.worker("target"))
     await own_token_is_the_only_secret(insider, "target")
+
+
+async def test_what_an_agent_has_locked_away_is_kept_and_keeps_nothing_else_back(stack: Stack) -> None:
+    insider = await Insider.made(stack, "locksmith")
+    await insider.run("mkdir shut; echo one > shut/kept.txt; echo one > mine.txt")
+
+    await insider.run("chmod 000 shut; chmod 000 mine.txt; echo two >> mine.txt; echo milk > note.txt")
+
+    told = "Not all my files are saved: The folder shut cannot be read"
+    await stack.op.until(lambda: any(told in message.text for message in stack.op.messages.values()), "a word on it")
+    kept = await stack.files("agents/locksmith/")
+    assert kept["agents/locksmith/note.txt"] == b"milk\n"
+    assert kept["agents/locksmith/shut/kept.txt"] == kept["agents/locksmith/mine.txt"] == b"one\n"

@@ -350,6 +350,20 @@ class TestFailure:
             await agent.ask("hello")
             assert (await bench.stored())["note.txt"] == b"milk"
 
+    async def test_of_a_large_file_keeps_no_other_from_being_stored(self, bench: Bench) -> None:
+        first, then = "echo old > old.txt", "truncate -s 33M big.bin; echo milk > note.txt; rm old.txt"
+        for word, command in (("begin", first), ("note", then)):
+            bench.provider.when(word, ToolCall("run_command", {"command": command}), Say("Noted."))
+        async with bench.agent() as agent:
+            await agent.ask("begin")
+            assert (await bench.stored())["old.txt"] == b"old\n"
+            heard = await agent.ask("note milk")
+            assert heard.state == "COMPLETED"
+            assert "Not all my files are saved: The file big.bin is larger than 32 MB" in heard.text
+            stored = await bench.stored()
+        assert stored["note.txt"] == b"milk\n"
+        assert not {"big.bin", "old.txt"} & stored.keys()
+
 
 class TestWorkspace:
     async def test_a_new_revision_is_loaded_before_the_turn(self, bench: Bench) -> None:
