@@ -103,7 +103,7 @@ async def test_changes_accepted_while_the_homeserver_dies_are_published_when_it_
     async with asyncio.TaskGroup() as tasks:
         for name in ("left", "right"):
             tasks.create_task(shaken.apply(worker_yaml(name, state="Stopped"), timeout_s=faults.PATIENCE_S))
-        await shaken.op.until(lambda: len(revisions(shaken)) > before, "a change", faults.PATIENCE_S)
+        await faults.until(lambda: len(revisions(shaken)) > before, "a change")
         await faults.replaced(shaken, "homeserver", await faults.kill(shaken, "homeserver"))
     await all_published(shaken, before + 2)
 

@@ -4,7 +4,6 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator
-from contextlib import suppress
 from functools import partial
 
 import pytest
@@ -101,12 +100,11 @@ async def test_a_question_asked_while_the_gateway_is_away_is_never_left_in_silen
 
 async def test_a_killed_agent_is_back_and_gets_its_turn_once_more_marked_as_a_retry(shaken: Stack) -> None:
     room = await shaken.worker("mortal")
-    shaken.provider.when("long life", Say(words=40, delay=0.1), Say("second life"))
+    shaken.provider.when("long life", Say(words=40, delay=0.1, hold_after=20), Say("second life"))
     question = await shaken.ask(room, "mortal", "long life")
     await shaken.op.answer_to(question, "word2")
 
-    for pid in faults.agent_pids(shaken, "mortal"):
-        os.kill(pid, signal.SIGKILL)
+    faults.hit(shaken, "mortal", signal.SIGKILL)
 
     [answer] = await settled(shaken, question, "second life")
     assert answer.text == "second life"
@@ -125,8 +123,7 @@ async def test_an_agent_killed_twice_over_one_question_says_so_and_goes_on(shake
     question = await shaken.ask(room, "unlucky", "deadly")
     for call in (1, 2):
         await shaken.provider.until(partial(asked, call), timeout=60)
-        for pid in faults.agent_pids(shaken, "unlucky"):
-            os.kill(pid, signal.SIGKILL)
+        faults.hit(shaken, "unlucky", signal.SIGKILL)
 
     [answer] = await settled(shaken, question, "broke off twice")
     assert "!logs unlucky" in answer.text
@@ -138,9 +135,7 @@ async def test_an_agent_that_dies_at_every_start_is_let_be_for_a_while_until_som
 
     async def die() -> None:
         while True:
-            for pid in faults.agent_pids(shaken, "brittle"):
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+            faults.hit(shaken, "brittle", signal.SIGKILL)
             await asyncio.sleep(0.01)
 
     dying = asyncio.create_task(die())
@@ -174,12 +169,11 @@ async def test_an_agent_that_dies_again_after_it_was_ready_rests_until_somebody_
 
 async def test_an_agent_that_hangs_is_started_again_and_gets_its_turn_once_more(shaken: Stack) -> None:
     room = await shaken.worker("hung")
-    shaken.provider.when("hang", Say(words=40, delay=0.1), Say("second life"))
+    shaken.provider.when("hang", Say(words=40, delay=0.1, hold_after=20), Say("second life"))
     question = await shaken.ask(room, "hung", "hang")
     await shaken.op.answer_to(question, "word2")
 
-    for pid in faults.agent_pids(shaken, "hung"):
-        os.kill(pid, signal.SIGSTOP)
+    faults.hit(shaken, "hung", signal.SIGSTOP)
 
     assert [answer.text for answer in await settled(shaken, question, "second life")] == ["second life"]
     assert faults.attempts(shaken, question) == 2
@@ -187,7 +181,7 @@ async def test_an_agent_that_hangs_is_started_again_and_gets_its_turn_once_more(
 
 async def test_an_agent_that_is_stopped_in_its_tracks_can_be_ended_and_answers_when_it_goes_on(shaken: Stack) -> None:
     room = await shaken.worker("frozen")
-    shaken.provider.when("freeze", Say(words=30, delay=0.1))
+    shaken.provider.when("freeze", Say(words=30, delay=0.1, hold_after=20))
     first = await shaken.ask(room, "frozen", "freeze")
     await shaken.op.answer_to(first, "word2")
     pids = faults.agent_pids(shaken, "frozen")

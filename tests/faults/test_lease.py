@@ -71,7 +71,7 @@ async def test_one_that_waits_opens_no_door_and_ends_when_it_is_told_to(guarded:
         assert port not in listening(second.pid)
         assert port in listening(first)
         second.terminate()
-        assert await asyncio.wait_for(second.wait(), 10) == 0
+        assert await asyncio.wait_for(second.wait(), 30) == 0
     assert (guarded.data_dir / "opsroom.db.lock").read_text() == before
     assert "Opsroom" in (await guarded.command("!version")).text
 

@@ -39,6 +39,14 @@ async def only(stack: Stack, *names: str) -> None:
         await asyncio.sleep(0.1)
 
 
+async def audited(stack: Stack, line: str) -> str:
+    """What the audit says, once it has that line: it is written when all is removed."""
+    async with asyncio.timeout(faults.PATIENCE_S):
+        while line not in (said := (await stack.command("!audit", faults.PATIENCE_S)).text):
+            await asyncio.sleep(0.1)
+    return said
+
+
 async def files_of(stack: Stack, name: str) -> dict[str, str]:
     stored, users = connect(config.load(stack.data_dir, installation=stack.installation))
     try:
@@ -85,7 +93,7 @@ async def test_all_that_was_made_for_a_worker_that_nobody_declares_goes_but_for_
     await only(tidied, "kept")
     await tidied.op.until(lambda: tidied.op.seen(room, "m.room.tombstone"), "the tombstone of its room")
 
-    said = (await tidied.command("!audit", faults.PATIENCE_S)).text
+    said = await audited(tidied, "→ room of stray")
     for what in ("sandbox", "storage user", "token", "consumer", "room"):
         assert f"→ {what} of stray (remove, rule: orphan)" in said, said
     assert "of kept" not in said
@@ -113,9 +121,7 @@ async def test_a_user_and_a_token_that_belong_to_nothing_go_and_those_of_another
         await storage_user(tidied, "guest", "ops-another")
     await only(tidied, "kept", "stray")
 
-    said = (await tidied.command("!audit", faults.PATIENCE_S)).text
-    assert "→ storage user of ghost" in said
-    assert "→ token of ghost" in said
+    assert "→ storage user of ghost" in await audited(tidied, "→ token of ghost")
     assert not ghost.parent.parent.exists()
     assert await storage_users(tidied, "ops-another") == {"guest"}
 

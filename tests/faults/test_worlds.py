@@ -64,15 +64,15 @@ async def shake(world: World, *, seed: int) -> str:
 
 async def meddle(stack: Stack, chance: random.Random) -> None:
     """Change a room by hand, as far as the homeserver lets an operator."""
-    room = quote(chance.choice(sorted(reality.rooms_of(stack).values()) or [stack.ops_room]))
-    inside = await stack.op.call("GET", f"rooms/{room}/joined_members") if room in stack.op.rooms else {}
-    agents = sorted(user for user in inside.get("joined", {}) if user.startswith("@agent-"))
-    what = chance.choice(["name", "topic", "kick", "ban"])
+    room = chance.choice(sorted(reality.rooms_of(stack).values()) or [stack.ops_room])
+    path, what = f"rooms/{quote(room)}", chance.choice(["name", "topic", "kick", "ban"])
     try:
         if what in ("name", "topic"):
-            await stack.op.call("PUT", f"rooms/{room}/state/m.room.{what}", {what: "by hand"})
-        elif agents:
-            await stack.op.call("POST", f"rooms/{room}/{what}", {"user_id": chance.choice(agents)})
+            await stack.op.call("PUT", f"{path}/state/m.room.{what}", {what: "by hand"})
+        elif room in stack.op.rooms:
+            inside = await stack.op.call("GET", f"{path}/joined_members")
+            if agents := sorted(user for user in inside["joined"] if user.startswith("@agent-")):
+                await stack.op.call("POST", f"{path}/{what}", {"user_id": chance.choice(agents)})
     except RuntimeError:
         pass  # not hers to change, or gone meanwhile
 

@@ -108,6 +108,7 @@ async def test_a_worker_goes_on_in_the_room_that_hiclaw_made_for_it(stack: Stack
     assert "ready" in (await stack.command("!restart veteran", 120)).text
     assert await state_ids(stack, room) == before
     await faults.all_done(stack)
+    await stack.command("!version")
     assert stack.op.answers(past) == []  # it was said to the agent of another installation
 
     levels["users"] = {stack.op.user: 100, bot(stack): 100}

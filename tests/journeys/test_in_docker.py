@@ -58,7 +58,7 @@ async def test_a_killed_container_comes_back_by_itself_and_its_turn_is_delivered
     docker_stack: Stack,
 ) -> None:
     room = await docker_stack.worker("phoenix")
-    docker_stack.provider.when("burn", Say(words=60, delay=0.1), Say("risen"))
+    docker_stack.provider.when("burn", Say(words=60, delay=0.1, hold_after=20), Say("risen"))
     question = await docker_stack.ask(room, "phoenix", "burn")
     await docker_stack.op.answer_to(question, "word2")
 

@@ -130,6 +130,7 @@ async def test_everybody_wakes_whom_they_may_and_nobody_else(stack: Stack) -> No
     assert applied.count("ready") == 4, applied
     for room, members in ROOMS.items():
         if room in INVITED:
+            await stack.joined(stack.op, room)
             invited = people[INVITED[room]].user
             await stack.op.call("POST", f"rooms/{quote(await _id(stack, room))}/invite", {"user_id": invited})
         await _everybody_in(stack, people, room, members)
@@ -139,7 +140,7 @@ async def test_everybody_wakes_whom_they_may_and_nobody_else(stack: Stack) -> No
     expected = {call for call, may in calls.items() if may}
     await asyncio.gather(*(_heard(stack, people, call, asked[call]) for call in expected))
     await faults.all_done(stack)
-    await stack.command("!version")
+    await asyncio.gather(*(_all_told(person) for person in people.values()))
 
     woken = {call for call in calls if _answers(stack, people, call, asked[call])}
     assert woken == expected
@@ -159,6 +160,13 @@ async def _everybody_in(stack: Stack, people: Mapping[str, Person], room: str, m
     found = await reader.call("GET", f"rooms/{quote(await _id(stack, room))}/joined_members")
     bot = f"@opsroom:{stack.info['server_name']}"
     assert set(found["joined"]) == {bot, *(_user(stack, people, name) for name in members)}
+
+
+async def _all_told(person: Person) -> None:
+    """Their own client has heard all that was said so far."""
+    room = str((await person.call("POST", "createRoom", {}))["room_id"])
+    mark = await person.say(room, "so far")
+    await person.until(lambda: mark in person.arrived, "their own word")
 
 
 async def _operates(stack: Stack, person: Person) -> None:

@@ -5,6 +5,7 @@ import json
 import aiohttp
 
 from appservice import config
+from tests.support import faults
 from tests.support.stack import KEY, Stack
 
 
@@ -31,7 +32,7 @@ async def test_metrics_count_turns_and_tokens(stack: Stack) -> None:
     room = await stack.worker("measured")
     before = await numbers()
     await stack.op.answer_to(await stack.ask(room, "measured", "count this"), "You said")
-    await stack.command("!describe measured")
+    await faults.all_done(stack)
     after = await numbers()
 
     assert after["opsroom_turns_done"] == before["opsroom_turns_done"] + 1
@@ -43,7 +44,9 @@ async def test_one_search_for_an_event_shows_all_it_led_to(stack: Stack) -> None
     room = await stack.worker("traced")
     question = await stack.ask(room, "traced", "follow me")
     answer = await stack.op.answer_to(question, "You said")
-    await stack.command("!version")
+    await faults.until(
+        lambda: any(question in line and "turn ended" in line for line in stack.log().splitlines()), "the turn's end"
+    )
 
     lines = [json.loads(line) for line in stack.log().splitlines() if question in line]
 

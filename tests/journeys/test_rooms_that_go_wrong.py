@@ -27,7 +27,7 @@ async def direct_room(stack: Stack, name: str) -> str:
 async def test_an_agent_thrown_out_in_mid_turn_leaves_a_dead_letter_that_the_ops_room_is_told_of(stack: Stack) -> None:
     await stack.worker("outcast")
     room = await direct_room(stack, "outcast")
-    stack.provider.when("wait for it", Say("nobody hears this", first=2.0))
+    stack.provider.when("wait for it", Say("nobody hears this", first=10.0))
     await stack.op.say(room, "wait for it")
     await stack.provider.until(lambda: any("wait for it" in call.prompt for call in stack.provider.calls))
 
@@ -77,8 +77,8 @@ async def test_an_encrypted_room_gets_one_explanation(stack: Stack) -> None:
         return [m.text for m in stack.op.messages.values() if m.room == room and "encrypted" in m.text]
 
     await stack.op.until(explained, "an explanation")
-    await stack.command("!version")
     await faults.all_done(stack)
+    await stack.command("!version")
     assert len(explained()) == 1
 
 

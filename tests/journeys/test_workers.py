@@ -155,7 +155,7 @@ async def test_a_question_edited_or_redacted_before_delivery_is_taken_as_it_stan
     await stack.op.edit(room, edited, "corrected words")
     await stack.op.redact(room, gone)
     last = await stack.ask(room, "editor", "the last one", thread=first)
-    await stack.op.answer_to(first, "the last one", 30)
+    await stack.op.answer_to(first, "the last one")
 
     prompts = [call.prompt for call in stack.provider.calls]
     assert last
@@ -215,7 +215,7 @@ async def _sandbox(stack: Stack, name: str) -> str:
 
 
 async def test_what_can_never_run_is_told_at_once(stack: Stack) -> None:
-    answer = await stack.apply(worker_yaml("foreign", image="example.org/somebody/else:1"), timeout_s=30)
+    answer = await stack.apply(worker_yaml("foreign", image="example.org/somebody/else:1"), timeout_s=60)
 
     assert "only the native agent runs" in answer.text
     await stack.command("!delete worker/foreign --yes")
@@ -252,11 +252,9 @@ async def test_describe_tells_conditions_turns_and_usage(stack: Stack) -> None:
     async def text() -> str:
         return (await stack.command("!describe worker/described")).text
 
-    found = await text()
-    for _ in range(20):
-        if "gpt-test: 1 call, 0 failed" in found:
-            break
-        found = await text()
+    async with asyncio.timeout(60):  # a turn ends after its answer, and usage is counted beside it
+        while "gpt-test: 1 call, 0 failed" not in (found := await text()) or "- done after" not in found:
+            await asyncio.sleep(0.1)
     for name in ("MatrixUser", "Room", "Storage", "Workspace", "Consumer", "Sandbox"):
         assert f"- **ok** {name}: " in found
     assert "gpt-test: 1 call, 0 failed" in found

@@ -15,7 +15,7 @@ from tests.support.runtime import Bench
 
 @pytest.fixture
 async def agent(bench: Bench) -> AsyncIterator[Agent]:
-    agent = Agent(bench.agent_dir / "a2a.sock", silent_s=3.0)
+    agent = Agent(bench.agent_dir / "a2a.sock", silent_s=9.0)
     yield agent
     await agent.close()
 
@@ -80,7 +80,7 @@ async def _until_text(updates: AsyncIterator[Update]) -> AsyncIterator[Update]:
 
 
 async def test_a_slow_answer_of_an_agent_that_is_there_is_waited_for(bench: Bench, agent: Agent) -> None:
-    bench.provider.when("slowly", Say("at last", first=6))
+    bench.provider.when("slowly", Say("at last", first=20))
     async with bench.agent():
         end = await last(agent, question("t7", "slowly"))
     assert end.state == "done"

@@ -60,7 +60,7 @@ async def test_the_log_is_read_whole_across_rotations_and_restarts_of_the_reader
         for _ in range(3):
             await gateway.chat("turner", "gpt-a")
         async with (
-            asyncio.timeout(15),
+            asyncio.timeout(60),
             aclosing(usage.follow(log, offset, reopen=admin.reopen_logs, rotate_at=1)) as calls,
         ):
             async for position, entry in calls:
@@ -84,7 +84,7 @@ async def turned(gateway: Bed, admin: Admin, offset: int) -> None:
             raise AssertionError("a call was given twice")
 
     reader = asyncio.create_task(idle())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while (names := sorted(path.name for path in log.parent.glob("usage.jsonl.*"))) == before or any(
             name.endswith("rotating") for name in names
         ):

@@ -313,13 +313,14 @@ async def test_who_operates_stays_known_while_the_homeserver_is_away_and_is_read
 async def test_members_that_change_while_they_are_read_are_read_again(bed: Bed) -> None:
     agent = f"@agent-in{secrets.token_hex(3)}:{SERVER_NAME}"
     await bed.homeserver.ensure_user(agent)
-    room = await bed.homeserver.create_room({"invite": [agent]})
+    room = await bed.homeserver.create_room({})
     members = Members(bed.homeserver)
     reading = asyncio.create_task(members.of(room))
     await asyncio.sleep(0)
     members.changed(room)
     assert set(await reading) == {BOT}
 
+    await bed.homeserver.invite(room, agent)
     await bed.homeserver.join(room, user=agent)
     assert set(await members.of(room)) == {BOT, agent}
 

@@ -169,7 +169,7 @@ class TestCancel:
             asking = asyncio.create_task(agent.ask("novel", heard=heard))
             await until(lambda: "word20" in heard.text)
             await agent.cancel(heard.task_id)
-            await asyncio.wait_for(asking, 5)
+            await asyncio.wait_for(asking, 20)
             assert heard.state == "CANCELED"
             await bench.provider.until(lambda: bench.provider.calls[-1].ended == "cut")
 
@@ -236,10 +236,10 @@ class TestDelivery:
             asking = [asyncio.create_task(agent.ask("once", turn="$t", attempt=1, heard=first))]
             await until(lambda: first.text)
             asking.append(asyncio.create_task(agent.ask("once", turn="$t", attempt=1, heard=second)))
-            await asyncio.sleep(0)
+            await until(lambda: second.states)
             bench.provider.release()
-            await asyncio.wait(asking)
-            assert first.state == "COMPLETED" and first.task_id == "$t.1"
+            await asyncio.gather(*asking)
+            assert first.state == second.state == "COMPLETED" and first.task_id == "$t.1"
             with pytest.raises(A2AError):
                 await agent.ask("once", turn="$t", attempt=1)
             assert len(bench.provider.calls) == 1

@@ -22,7 +22,7 @@ class TestProcess:
             await until(lambda: "word20" in heard.text)
             (agent.workspace / "late.txt").write_text("late")
             agent.process.send_signal(signal.SIGTERM)
-            assert await asyncio.wait_for(agent.process.wait(), 5) == 0
+            assert await asyncio.wait_for(agent.process.wait(), 20) == 0
             await asyncio.wait([asking])
             assert asking.exception() is not None or heard.state != "COMPLETED"
         stored = await bench.stored()
@@ -103,7 +103,7 @@ async def forwarder(folder: Path, behind: Callable[..., Awaitable[None]] | None)
         yield port
     finally:
         process.terminate()
-        assert await asyncio.wait_for(process.wait(), 5) == 0
+        assert await asyncio.wait_for(process.wait(), 20) == 0
         if server is not None:
             server.close()
 

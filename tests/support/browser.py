@@ -26,9 +26,11 @@ _ARGUMENTS = (
     "--no-first-run",
     "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",  # a stray request to the world fails visibly
 )
-_FIRST_MS = 30_000  # the first page compiles 13 MB of script
-_MS = 15_000
+_FIRST_MS = 60_000  # the first page compiles 13 MB of script
+_MS = 30_000
 _SEARCH_MS = 1_000
+
+expect.set_options(timeout=_MS)
 
 
 def chromium_path() -> str:
@@ -189,7 +191,7 @@ class Timeline:
         """The newest message that contains this text; it need not be there yet."""
         return Message(self.page, self.part.locator(".mx_EventTile").filter(has_text=text).last)
 
-    async def see(self, text: str | re.Pattern[str], *, seconds: float = 15) -> "Message":
+    async def see(self, text: str | re.Pattern[str], *, seconds: float = 40) -> "Message":
         """Wait until a message with this text is there."""
         message = self.message(text)
         await expect(message.tile).to_be_visible(timeout=seconds * 1000)
@@ -208,7 +210,7 @@ class Message:
         await expect(self.tile).to_have_attribute("data-event-id", re.compile(r"^\$"))
         return str(await self.tile.get_attribute("data-event-id"))
 
-    async def edited(self, *, seconds: float = 15) -> None:
+    async def edited(self, *, seconds: float = 40) -> None:
         """Wait until it is marked as edited."""
         await expect(self.tile.locator(".mx_EventTile_edited")).to_be_visible(timeout=seconds * 1000)
 
@@ -227,10 +229,10 @@ class Message:
         """The button below it with this emoji; click it to join in or to take back."""
         return self.tile.locator(".mx_ReactionsRowButton").filter(has_text=emoji)
 
-    async def reacted(self, emoji: str, *, seconds: float = 15) -> None:
+    async def reacted(self, emoji: str, *, seconds: float = 40) -> None:
         await expect(self.reaction(emoji)).to_be_visible(timeout=seconds * 1000)
 
-    async def open_thread(self, *, seconds: float = 15) -> Timeline:
+    async def open_thread(self, *, seconds: float = 40) -> Timeline:
         """Open the thread that hangs on it."""
         await self.tile.locator(".mx_ThreadSummary").click(timeout=seconds * 1000)
         return await self._thread()

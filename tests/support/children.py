@@ -2,9 +2,11 @@
 
 import asyncio
 import os
+import random
 import socket
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from time import monotonic
 
@@ -20,9 +22,12 @@ def python(code: str, *args: object) -> tuple[str, ...]:
 
 
 def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
+    """Below the ports that a system gives to outgoing connections: none of those takes it before it is used."""
+    while True:
+        port = random.randrange(10_240, 32_000)
+        with socket.socket() as one, suppress(OSError):
+            one.bind(("127.0.0.1", port))
+            return port
 
 
 def runs(pid: int) -> bool:

@@ -11,7 +11,7 @@ import signal
 import sqlite3
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -65,6 +65,13 @@ async def kill(stack: Stack, part: str, how: signal.Signals = signal.SIGKILL) ->
     os.kill(pid, how)
     await until(lambda: not runs(pid), f"the end of the {part}")
     return int(pid)
+
+
+def hit(stack: Stack, name: str, how: signal.Signals) -> None:
+    """Send a signal to all processes of an agent; those that end with the first of them are gone already."""
+    for pid in agent_pids(stack, name):
+        with suppress(ProcessLookupError):
+            os.kill(pid, how)
 
 
 async def replaced(stack: Stack, part: str, old: int) -> None:

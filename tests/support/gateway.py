@@ -121,7 +121,7 @@ class Bed:
                 stdout=log,
                 stderr=log,
             )
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while (await self.gateway.healthy()).level != "ok" or not self.fixed.socket.exists():
                 assert self.process.returncode is None, self.log
                 await asyncio.sleep(0.02)
@@ -174,7 +174,7 @@ class Bed:
     async def usage(self, count: int, *, of: str) -> list[Usage]:
         """The first calls of a consumer, as soon as so many are logged."""
         found: list[Usage] = []
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(60):
             async for _, entry in self.gateway.usage(0):
                 if entry.consumer == of:
                     found.append(entry)

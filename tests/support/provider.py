@@ -121,7 +121,7 @@ class ScriptedProvider:
         whole = sum(call.prompt_tokens for call in served if call.ended == "whole")
         return whole, sum(call.words for call in served)
 
-    async def until(self, condition: Callable[[], bool], *, timeout: float = 10.0) -> None:
+    async def until(self, condition: Callable[[], bool], *, timeout: float = 60.0) -> None:
         """Wait until the condition holds; it is looked at whenever a call makes progress."""
         async with asyncio.timeout(timeout), self._changed:
             await self._changed.wait_for(condition)

@@ -37,7 +37,7 @@ from tests.support.storage import REGION, Storage, World, world_of
 REPOSITORY = Path(__file__).parents[2]
 
 
-async def until(condition: Callable[[], Any], *, timeout: float = 15.0) -> Any:
+async def until(condition: Callable[[], Any], *, timeout: float = 60.0) -> Any:
     """Look at a condition until it holds; its value."""
     deadline = time.monotonic() + timeout
     while not (value := condition()):

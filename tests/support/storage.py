@@ -190,7 +190,7 @@ both = pytest.mark.parametrize("world", ["filer", "iam"], indirect=True)
 by_calls = pytest.mark.parametrize("world", ["iam"], indirect=True)
 
 
-async def until_denied(objects: MinioObjects, key: str, *, seconds: float = 10) -> None:
+async def until_denied(objects: MinioObjects, key: str, *, seconds: float = 30) -> None:
     """Wait until the key can no longer be read."""
     deadline = monotonic() + seconds
     while True:

@@ -74,7 +74,7 @@ class Running:
         return found[0]
 
     async def ended(self) -> int:
-        code = await asyncio.wait_for(self.process.wait(), 60)
+        code = await asyncio.wait_for(self.process.wait(), _UP_S)
         if self.reader:
             await self.reader
         return code
