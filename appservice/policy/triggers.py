@@ -138,7 +138,7 @@ def _listed(
 
 
 def _named(roster: Roster, user: str, rules: Rules, place: Place, side: Literal["allow", "deny"]) -> FieldPath | None:
-    """A name without a server means an agent of that name, or a user of our homeserver."""
+    """Where the list that counts in this place names a user."""
     field = f"{'group' if place == 'group' else 'dm'}_{side}_extra"
     names: tuple[str, ...] = getattr(rules.policy, field)
     for index, name in enumerate(names):
@@ -149,7 +149,9 @@ def _named(roster: Roster, user: str, rules: Rules, place: Place, side: Literal[
 
 
 def named(roster: Roster, name: str) -> frozenset[str]:
-    """Whom a name in a channelPolicy may mean, as Matrix ids."""
+    """Whom a name in a channelPolicy may mean, as Matrix ids: a full one itself, another one an agent called so, and
+    the Human called so, or else the user of our homeserver."""
     if name.startswith("@"):
         return frozenset({name})
-    return frozenset({roster.names.user(name), roster.names.person(name)})
+    human = next((human.user for human in roster.humans.values() if human.name == name), "")
+    return frozenset({roster.names.user(name), human or roster.names.person(name)})

@@ -6,7 +6,7 @@ from appservice.policy.roster import Roster
 from appservice.policy.triggers import Decision, Place
 from appservice.resources.source import FieldPath
 from appservice.resources.worker import ChannelPolicy
-from tests.support.rosters import manager, roster_of, team, worker
+from tests.support.rosters import human, manager, roster_of, team, worker
 from tests.unit.test_triggers import ADMIN, PEOPLE, asked
 
 # Whose policy it is: the document that it stands in, and its place there.
@@ -172,6 +172,18 @@ def test_a_short_name_means_the_agent_and_the_person_called_so() -> None:
     roster = policed(alice="groupAllowExtra: [zoe]")
 
     assert [asked(roster, user, "alice").allowed for user in ("@agent-zoe:hs", "@zoe:hs")] == [True, True]
+
+
+@pytest.mark.parametrize(("user", "is_meant"), [("@telegram_1:hs", True), ("@john:hs", False)])
+def test_the_name_of_a_human_means_its_account_and_nobody_else_who_is_called_so(user: str, is_meant: bool) -> None:
+    john = human("john", 3, "username: telegram_1")
+    allows, denies = (
+        roster_of(worker("alice", f"channelPolicy: {{{field}: [john]}}") + john + PEOPLE)
+        for field in ("groupAllowExtra", "groupDenyExtra")
+    )
+
+    assert asked(allows, user, "alice").allowed is is_meant
+    assert (asked(denies, user, "alice").rule == "channelPolicy") is is_meant
 
 
 def test_a_manager_has_no_policy_and_a_teams_does_not_reach_it() -> None:

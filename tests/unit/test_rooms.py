@@ -205,6 +205,12 @@ def test_a_person_whom_a_policy_allows_may_stay_where_the_agent_is_asked(
     assert all(not room.members & users(guests) for room in found.values())
 
 
+def test_a_human_whom_a_policy_allows_by_name_may_stay_under_its_account() -> None:
+    found = rooms_of(worker("alice", "channelPolicy: {groupAllowExtra: [dora]}") + human("dora", 3, "username: tele"))
+
+    assert found["worker-alice"].guests == users("tele")
+
+
 def test_an_agent_whom_a_policy_allows_is_no_guest() -> None:
     policy = "channelPolicy: {groupAllowExtra: ['@agent-zoe:hs', '@agent-manager:hs', '@opsroom:hs']}"
 
