@@ -35,7 +35,8 @@ async def ensure_bot(homeserver: Homeserver) -> None:
 
 
 async def ensure_rooms(store: Database, homeserver: Homeserver, settings: Settings) -> tuple[str, str]:
-    """(space, ops room). Their members and levels are the operators' own business once they are made."""
+    """(space, ops room). Their members and levels are the operators' own business once they are made; `operator` of
+    the settings says who is the first."""
     operators = frozenset({settings.operator_id})
     prefix = settings.alias_prefix
     picture = str((await homeserver.profile(homeserver.bot)).get("avatar_url") or "")
@@ -60,8 +61,10 @@ async def heal_ops_room(homeserver: Homeserver, settings: Settings, space: str, 
 
 async def _ensure(homeserver: Homeserver, room: desired.DesiredRoom, around: Around) -> str:
     found = await homeserver.resolve(f"#{room.alias}:{homeserver.server_name}")
-    if found is not None and live.is_complete(room, await homeserver.state(found)):
-        return found
+    if found is not None:
+        state = await homeserver.state(found)
+        if live.is_complete(room, state) or live.is_run(state, bot=homeserver.bot):
+            return found
 
     async def known() -> Around:
         return around

@@ -100,6 +100,13 @@ def is_complete(room: DesiredRoom, state: Sequence[Mapping[str, Any]]) -> bool:
     return all(_membership(state, member) for member in room.members)
 
 
+def is_run(state: Sequence[Mapping[str, Any]], *, bot: str) -> bool:
+    """Whether somebody is in it, beside the bot, who stands as high as operators do."""
+    found = standing.read(state)
+    here = {user for user, membership in _memberships(state).items() if membership == "join"}
+    return bot in here and any(found.power(user) >= desired.OPERATOR_POWER for user in here - {bot})
+
+
 async def adopt(calls: RoomCalls, room_id: str, alias: str, *, old: str, earlier: Sequence[str]) -> None:
     """Give an alias of ours to a room that somebody else made, and have the earlier ones point there. In this order,
     so that a pass after a crash in between finds the one or the other under the alias, and never makes a third."""

@@ -265,6 +265,39 @@ async def test_an_ops_room_that_its_operators_have_changed_is_left_as_it_is(bed:
     assert await bed.homeserver.state_event(made[1], "m.room.name") == {"name": "Our room"}
 
 
+async def test_another_operator_in_the_settings_leaves_those_who_operate_where_they_are(
+    bed: Bed, store: Database
+) -> None:
+    prefix = f"opsroom-next{secrets.token_hex(3)}-"
+    first, second = [await bed.synapse.person(f"op{secrets.token_hex(3)}") for _ in range(2)]
+
+    def naming(operator: str) -> Settings:
+        server = HomeserverSettings(server_name=SERVER_NAME)
+        return Settings(homeserver=server, alias_prefix=prefix, operator=operator)
+
+    async def seen() -> list[tuple[object, object]]:
+        states = [await bed.homeserver.state(room) for room in made]
+        kinds = ("m.room.member", "m.room.power_levels")
+        return [(event["state_key"], event["content"]) for state in states for event in state if event["type"] in kinds]
+
+    await welcome.ensure_rooms(store, bed.homeserver, naming(f"@typo:{SERVER_NAME}"))
+    made = await welcome.ensure_rooms(store, bed.homeserver, naming(first.user_id))  # nobody had come yet
+    for room in made:
+        await first.call("POST", f"/rooms/{room}/join", {})
+    before = await seen()
+
+    assert await welcome.ensure_rooms(store, bed.homeserver, naming(second.user_id)) == made
+    assert await seen() == before
+
+    for room in made:
+        await first.call("POST", f"/rooms/{room}/leave", {})
+    assert await welcome.ensure_rooms(store, bed.homeserver, naming(second.user_id)) == made
+    for room in made:
+        levels = await bed.homeserver.state_event(room, "m.room.power_levels") or {}
+        assert levels["users"] == {second.user_id: 100}
+        assert await bed.homeserver.state_event(room, "m.room.member", second.user_id)
+
+
 async def test_a_gap_is_closed_to_its_beginning_though_newer_events_have_come_already(
     bed: Bed, store: Database
 ) -> None:
