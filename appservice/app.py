@@ -18,7 +18,7 @@ from appservice.api import operator as operator_api
 from appservice.api import public as public_api
 from appservice.api import server as rest_api
 from appservice.api import world as rest
-from appservice.backends.choose import choose, default_image
+from appservice.backends.choose import choose_again, default_image
 from appservice.backends.door import door
 from appservice.config import Settings
 from appservice.conversations.calling import Calling
@@ -121,7 +121,7 @@ async def _compose(settings: Settings, store: Database, stack: AsyncExitStack) -
         bot=settings.bot_id,
     )
     stack.push_async_callback(homeserver.close)
-    backend = await choose(settings)
+    backend = await choose_again(settings, store)
     stack.push_async_callback(backend.close)
     stored, users = connect(settings)
     stack.push_async_callback(stored.close)

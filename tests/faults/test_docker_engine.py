@@ -36,6 +36,28 @@ async def test_events_go_on_after_the_engine_was_killed_and_the_gap_is_told(engi
         await backend.close()
 
 
+async def test_a_control_plane_that_starts_while_the_engine_is_away_leaves_agents_in_it(engine: Engine) -> None:
+    if not await is_current():
+        await build_worker_image(progress=print)
+    installation = f"t{token_hex(4)}"
+    await engine.start()
+    await engine.load(default_image(Settings()))
+    environment = {"OPSROOM_INSTALLATION": installation, "OPSROOM_AGENTS__DOCKER_HOST": engine.host}
+    async with opened("--no-web", "--backend", "auto", **environment) as stack:
+        room = await stack.worker("stays")
+        await engine.kill()
+        await stack.kill_control_plane()
+        assert "Docker container" in (await stack.command("!status")).text
+        assert "Docker Engine does not answer" in (await stack.command("!doctor")).text
+        question = await stack.ask(room, "stays", "are you there?")
+
+        await engine.start()
+        await stack.op.answer_to(question, "You said", faults.PATIENCE_S)
+        [container] = containers(installation, "stays", host=engine.host)
+        assert container.status == "running"
+        await faults.delete_all(stack, ["stays"])
+
+
 async def test_a_turn_that_a_killed_engine_takes_away_twice_is_answered_once_when_it_is_back(engine: Engine) -> None:
     if not await is_current():
         await build_worker_image(progress=print)

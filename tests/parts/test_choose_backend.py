@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from appservice.backends.choose import choose, default_image
+from appservice.backends.choose import choose, choose_again, default_image
 from appservice.config import AgentSettings, Settings
 from appservice.errors import Unavailable
+from appservice.store import meta
+from appservice.store.database import Database
 
 NOWHERE = "unix:///nonexistent/docker.sock"
 
@@ -36,6 +38,23 @@ async def test_processes_are_taken_when_docker_does_not_answer(
     assert "Weaker than Docker" in chosen.isolation
     await chosen.ensure_image(default_image(settings(tmp_path, "auto")))
     await chosen.close()
+
+
+async def test_agents_that_docker_runs_stay_with_it_while_it_does_not_answer(
+    tmp_path: Path, store: Database, backends_there: Callable[[str], None]
+) -> None:
+    backends_there("process")
+
+    async def chosen(backend: str) -> tuple[str, str]:
+        found = await choose_again(settings(tmp_path, backend, NOWHERE), store)
+        health = await found.healthy()
+        await found.close()
+        return found.name, health.detail
+
+    await store.write(lambda db: meta.put(db, meta.BACKEND, "docker"))  # as of an earlier start
+    assert await chosen("auto") == ("docker", "Docker Engine does not answer.")
+    assert await chosen("auto") == ("docker", "Docker Engine does not answer.")
+    assert [(await chosen(backend))[0] for backend in ("process", "auto")] == ["process", "process"]
 
 
 async def test_docker_by_name_that_does_not_answer_is_an_error_with_the_way_to_mend_it(tmp_path: Path) -> None:
