@@ -77,9 +77,7 @@ class StorageSettings(Section):
 class AgentSettings(Section):
     """Where agents run and what one may use."""
 
-    backend: Literal["auto", "docker", "process"] = Field(
-        "auto", description="auto: Docker if it answers or did once"
-    )
+    backend: Literal["auto", "docker", "process"] = Field("auto", description="auto: Docker if it answers or did once")
     docker_host: str = Field("", description="for example unix:///var/run/docker.sock; default: the SDK's own rules")
     image: str = Field("", description="image of the native agent; default: opsroom/worker:VERSION")
     model: str = Field("", description="model of agents that name none, or `default`; empty: the first that is known")

@@ -50,6 +50,7 @@ USAGE_OFFSET = "usage_offset"
 LOOKS, LOOK_EVERY_S = 30, 1.0  # at the parts that were not there yet when the greeting was written
 HOUSEKEEPING_S = 3600.0
 START_TRIES = 60
+DRAIN_S = FLUSH_S = 5.0
 
 log = structlog.get_logger()
 
@@ -170,22 +171,20 @@ class Plane:
     def operators_changed(self) -> None:
         self.own(self._operators_changed(), "operators changed")
 
-    async def shut_down(self, stop_agents: bool) -> None:
-        """End all work in order; rows keep what is open. With `stop_agents` no sandbox is left running."""
+    async def shut_down(self, stop_agents: bool) -> list[str]:
+        """End all work in order; rows keep what is open. With `stop_agents` no sandbox is left running but for those
+        that are returned: a sentence each."""
         self.not_ready = "shutting down"
         for part in (self.dispatcher, self.ops, self.runner):
             await part.close()
         for task in list(self.tasks):
             task.cancel()
-        self.engine.pause()
-        await self.sender.flush(5.0)
-        if stop_agents:
-            running = await self.backend.observe_all()
-            async with asyncio.TaskGroup() as group:
-                for name, seen in running.items():
-                    if seen.state == "running":
-                        group.create_task(self.backend.stop(name))
-        log.info("shut down", stop_agents=stop_agents)
+        await self.engine.drain(DRAIN_S)  # else a pass would start an agent behind our back
+        flush = asyncio.create_task(self.sender.flush(FLUSH_S))
+        left = await stop_all(self.backend) if stop_agents else []
+        await flush
+        log.info("shut down", stop_agents=stop_agents, left=left)
+        return left
 
     def own(self, work: Coroutine[Any, Any, Any], name: str) -> None:
         """Run something beside the loops; a failure is logged."""
@@ -284,6 +283,23 @@ class Plane:
             "opsroom_homeserver_reads": self.homeserver.reads,
             "opsroom_homeserver_writes": self.homeserver.writes,
         }
+
+
+async def stop_all(backend: Backend) -> list[str]:
+    """Stop every sandbox that runs; a sentence for each that could not be."""
+    try:
+        seen = await backend.observe_all()
+    except OpsroomError as error:
+        return [str(error)]
+    running = sorted(name for name, found in seen.items() if found.state == "running")
+    ends = await asyncio.gather(*(backend.stop(name) for name in running), return_exceptions=True)
+    left = []
+    for name, end in zip(running, ends, strict=True):
+        if isinstance(end, BaseException):
+            foreseen = isinstance(end, OpsroomError)
+            log.error("agent not stopped", worker=name, problem=str(end), exc_info=None if foreseen else end)
+            left.append(f"{name}: {end if foreseen else type(end).__name__}")
+    return left
 
 
 async def _patiently(work: Callable[[], Awaitable[object]], what: str, *, tries: int | None = START_TRIES) -> None:

@@ -14,9 +14,10 @@ def app(
     *,
     info: Callable[[], dict[str, Any]],
     checks: Callable[[], Awaitable[Sequence[Health]]],
-    shut_down: Callable[[bool], Awaitable[None]],
+    shut_down: Callable[[bool], Awaitable[Sequence[str]]],
 ) -> web.Application:
-    """`shut_down(stop_agents)` ends all work in order; the process ends by its own signal."""
+    """`shut_down(stop_agents)` ends all work in order, and says of which agents it could not; the process ends by its
+    own signal."""
 
     async def get_info(_request: web.Request) -> web.Response:
         return web.json_response(info())
@@ -26,8 +27,7 @@ def app(
 
     async def post_shutdown(request: web.Request) -> web.Response:
         body = await request.json() if request.can_read_body else {}
-        await shut_down(body.get("agents") == "stop")
-        return web.json_response({})
+        return web.json_response({"left": list(await shut_down(body.get("agents") == "stop"))})
 
     made = web.Application(client_max_size=LIMIT)
     made.add_routes([web.get("/info", get_info), web.get("/doctor", get_doctor), web.post("/shutdown", post_shutdown)])

@@ -25,7 +25,7 @@ from appservice.store import lease
 Say = Callable[[str], None]
 Greet = Callable[[dict[str, Any]], None]
 _ROOM_PATIENCE_S = 90.0
-_DRAIN_S = 5.0
+_DRAIN_S = 60.0  # for all agents to end; a hundred containers need so long
 INTERRUPTED = 130
 
 
@@ -198,9 +198,12 @@ class _Up:
         """Only the control plane knows them."""
         body = {"agents": "stop"}
         try:
-            await probes.ask(self._world.operator_socket, "POST", "/shutdown", body, patience_s=_DRAIN_S)
+            told = await probes.ask(self._world.operator_socket, "POST", "/shutdown", body, patience_s=_DRAIN_S)
         except OpsroomError as error:
             self._say(f"agents may go on until the next start: {error}")
+            return
+        for sentence in told["left"]:
+            self._say(f"an agent may go on until the next start: {sentence}")
 
 
 async def _together(*work: Coroutine[Any, Any, Any]) -> list[Any]:

@@ -79,6 +79,7 @@ class Engine:
         self._resync_s = resync_s
         self._lanes = (_Lane(parallel), _Lane(parallel))
         self._busy: set[Key] = set()
+        self._passes: set[asyncio.Task[None]] = set()  # under way
         self._again: dict[Key, bool] = {}  # woken during its pass; True: by a change
         self._tries: dict[Key, int] = {}
         self._all = asyncio.Event()
@@ -99,9 +100,13 @@ class Engine:
         """Look at everything now: something that all depend on is there again."""
         self._all.set()
 
-    def pause(self) -> None:
-        """Begin no further pass."""
+    async def drain(self, limit_s: float) -> None:
+        """Begin no further pass, and break off those under way; the next start takes up what they were about."""
         self._open.clear()
+        for task in self._passes:
+            task.cancel()
+        if self._passes:
+            await asyncio.wait(self._passes, timeout=limit_s)
 
     def attempts(self, key: Key) -> int:
         """Failed passes in a row."""
@@ -144,9 +149,10 @@ class Engine:
             key = await lane.next()
             self._busy.add(key)
             await self._open.wait()
-            tasks.create_task(self._pass(key), name=f"reconcile {key}").add_done_callback(
-                lambda _: lane.slots.release()
-            )
+            task = tasks.create_task(self._pass(key), name=f"reconcile {key}")
+            self._passes.add(task)
+            task.add_done_callback(self._passes.discard)
+            task.add_done_callback(lambda _: lane.slots.release())
 
     async def _pass(self, key: Key) -> None:
         with structlog.contextvars.bound_contextvars(key=str(key)):

@@ -3,11 +3,12 @@ condition."""
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any
 
 import structlog
 
@@ -109,6 +110,18 @@ def _foreseen(error: Exception) -> OpsroomError:
     return Unavailable(
         f"Opsroom made a mistake here: {type(error).__name__}.", fix="Its log says where; please report it."
     )
+
+
+async def unbroken(call: Coroutine[Any, Any, None]) -> None:
+    """Await what cannot be called back once it is begun: whoever is cancelled meanwhile is so when it has ended."""
+    task = asyncio.create_task(call)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task})
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.warning("ended late, with an error", problem=str(error))
+        raise
 
 
 def blocked(type_: str, by: str) -> Condition:

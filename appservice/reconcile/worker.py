@@ -29,7 +29,7 @@ from appservice.reconcile import given
 from appservice.reconcile.lives import Lives
 from appservice.reconcile.recording import save
 from appservice.reconcile.rooms import KIND as ROOM
-from appservice.reconcile.steps import Done, Step, Waiting, Want, blocked, sandbox_steps, told, wanted
+from appservice.reconcile.steps import Done, Step, Waiting, Want, blocked, sandbox_steps, told, unbroken, wanted
 from appservice.reconcile.world import World, effective
 from appservice.resources.worker import WorkerSpec
 from appservice.rooms.desired import own_room
@@ -219,7 +219,7 @@ class WorkerReconciler:
                 case Step.CREATE:
                     await backend.create(sandbox)
                 case Step.START:
-                    await backend.start(sandbox.name)
+                    await unbroken(backend.start(sandbox.name))
                 case Step.STOP:
                     await backend.stop(sandbox.name)
                 case Step.REMOVE:

@@ -1,7 +1,7 @@
 """What a sandbox needs next, how the engine keeps its appointments, and who is in a worker's room."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -10,11 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mautrix.errors import MatrixConnectionError
 
+from appservice.backends.process import ProcessBackend
 from appservice.backends.protocol import Observed
 from appservice.errors import Invalid, OpsroomError, Unavailable
+from appservice.plane import stop_all
 from appservice.reconcile import sweeper
 from appservice.reconcile.engine import LONGEST_AWAY_S, LONGEST_S, Engine
-from appservice.reconcile.steps import Step, Want, sandbox_steps, wanted
+from appservice.reconcile.steps import Step, Want, sandbox_steps, unbroken, wanted
 from appservice.rooms.declared import Declared
 from appservice.store.changes import Changes, Key
 from appservice.store.database import Database
@@ -282,6 +284,73 @@ async def test_an_earlier_appointment_takes_the_place_of_a_later_one() -> None:
 
         assert order == ["a", "b", "c", "b"]
         assert engine.waiting == 3
+
+
+async def test_after_a_drain_no_pass_goes_on_or_begins() -> None:
+    begun, ended = asyncio.Queue[Key](), []
+
+    async def reconcile(key: Key) -> float | None:
+        begun.put_nowait(key)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append(key)
+        return None
+
+    engine = Engine(reconcile, parallel=2)
+    async with at_work(engine):
+        engine.wake(KEY)
+        await asyncio.wait_for(begun.get(), 5)
+        await engine.drain(5)
+        assert ended == [KEY]
+
+        engine.refresh(Key("Worker", "b"))
+        while engine.waiting:  # until it is taken out of the queue, whoever comes next
+            await asyncio.sleep(0)
+        await turns()
+        assert begun.empty()
+
+
+async def test_a_start_that_is_under_way_has_ended_when_its_pass_is_broken_off() -> None:
+    begun, go, started = asyncio.Event(), asyncio.Event(), []
+
+    async def start() -> None:
+        begun.set()
+        await go.wait()
+        started.append("a")
+
+    task = asyncio.create_task(unbroken(start()))
+    await begun.wait()
+    task.cancel()
+    await asyncio.sleep(0)
+    go.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert started == ["a"]
+
+
+async def test_an_agent_that_cannot_be_stopped_is_named_and_the_others_are_stopped(tmp_path: Path) -> None:
+    class Stuck(ProcessBackend):
+        """Two agents run; the one cannot be stopped, the other takes longer."""
+
+        async def observe_all(self) -> Mapping[str, Observed]:
+            found = [Observed(name=name, state="running") for name in ("a", "b") if name not in stopped]
+            return {seen.name: seen for seen in (*found, Observed(name="c", state="exited"))}
+
+        async def stop(self, name: str, *, grace_s: float = 5.0) -> None:
+            if name == "a":
+                failed.set()
+                raise Unavailable("Docker Engine failed: it hangs.")
+            await failed.wait()
+            await asyncio.sleep(0)
+            stopped.append(name)
+
+    stopped: list[str] = []
+    failed = asyncio.Event()
+    backend = Stuck(state_dir=tmp_path, installation="t", image="x")
+
+    assert await stop_all(backend) == ["a: Docker Engine failed: it hangs."]
+    assert stopped == ["b"]
 
 
 async def test_a_homeserver_that_is_away_at_the_slow_look_does_not_end_the_work() -> None:
