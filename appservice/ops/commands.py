@@ -194,7 +194,7 @@ _ALL = (
         name="pause",
         summary="leave an object as it is, whatever is declared, until it is resumed",
         detail="For when you must look at something without Opsroom mending it. A team is paused with its agents. Rooms"
-        " are kept in line all the same.",
+        " are kept in line all the same, and agents that run keep their access.",
         examples=("!pause worker/alice", "!pause team/dev"),
         arguments=(_object(),),
         group="change",

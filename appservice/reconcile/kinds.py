@@ -35,20 +35,24 @@ class Kinds:
         self._store = world.store
         self._changes = world.changes
         self._rooms = world.rooms
+        self._workers = WorkerReconciler(world)
         self._kinds: Mapping[str, Reconciler] = {
-            "Worker": WorkerReconciler(world),
+            "Worker": self._workers,
             "Team": TeamReconciler(world),
             "Manager": ManagerReconciler(world),
             "Human": HumanReconciler(world),
         }
 
     async def reconcile(self, key: Key) -> float | None:
-        """One pass of one object; see Engine. What is paused, by itself or with its owner, is left as it is."""
+        """One pass of one object; see Engine. What is paused, by itself or with its owner, is left as it is: its agents
+        go on, and so does their access."""
         if key.kind == ROOM:
             return await self._rooms.reconcile(key)
         stored = await objects.get(self._store, key)
-        if stored is None or await objects.is_paused(self._store, stored):
+        if stored is None:
             return None
+        if await objects.is_paused(self._store, stored):
+            return await self._workers.keep(stored) if stored.kind == "Worker" else None
         if stored.deleting:
             await self._tear_down(stored)
             return None

@@ -19,10 +19,8 @@ from typing import Any
 import structlog
 
 from appservice.backends.door import Door, door
-from appservice.backends.inside import write_token
 from appservice.backends.protocol import Observed, Sandbox
 from appservice.errors import OpsroomError, Unavailable
-from appservice.gateway.protocol import Token
 from appservice.homeserver.client import readable
 from appservice.policy.roster import Agent
 from appservice.reconcile import given
@@ -30,10 +28,11 @@ from appservice.reconcile.lives import Lives
 from appservice.reconcile.recording import save
 from appservice.reconcile.rooms import KIND as ROOM
 from appservice.reconcile.steps import Done, Step, Waiting, Want, blocked, sandbox_steps, told, unbroken, wanted
+from appservice.reconcile.tokens import Tokens
 from appservice.reconcile.world import World, effective
 from appservice.resources.worker import WorkerSpec
 from appservice.rooms.desired import own_room
-from appservice.store import consumers, meta, objects, rooms, status, turns
+from appservice.store import meta, objects, rooms, status, turns
 from appservice.store.changes import Key
 from appservice.store.database import Connection
 from appservice.store.objects import Stored
@@ -54,6 +53,7 @@ class WorkerReconciler:
         self._w = world
         self._pulls: dict[str, asyncio.Task[None]] = {}
         self._lives = Lives()
+        self._tokens = Tokens(world)
 
     # -- up -----------------------------------------------------------------------------------------------------
 
@@ -87,6 +87,11 @@ class WorkerReconciler:
         pulls = any(condition.reason == PULLING for condition in conditions)
         return PULL_LOOK_S if pulls else self._next_look(stored.name, spec, awake_until)
 
+    async def keep(self, stored: Stored) -> float:
+        """Of one that is left as it is: it goes on having access. Seconds until the next look."""
+        await self._tokens.keep(stored.name)
+        return self._tokens.look_s
+
     async def _steps(
         self, stored: Stored, spec: WorkerSpec, want: Want, facts: dict[str, Any]
     ) -> tuple[list[Condition], list[OpsroomError]]:
@@ -105,7 +110,7 @@ class WorkerReconciler:
             before = [
                 tasks.create_task(told("Storage", lambda: self._ensure_storage(name, spec, agent))),
                 tasks.create_task(told("Workspace", lambda: self._ensure_workspace(stored, spec, facts))),
-                tasks.create_task(told("Consumer", lambda: self._ensure_consumer(name, spec.model))),
+                tasks.create_task(told("Consumer", lambda: self._ensure_consumer(name, spec.model, want))),
             ]
             created = tasks.create_task(told("Sandbox", lambda: self._prepare_sandbox(sandbox, want, facts)))
         found = [*made.result(), *(task.result() for task in before)]
@@ -143,28 +148,17 @@ class WorkerReconciler:
         facts["workspace"] = json.loads(wanted_files[CARD])["revision"]
         return Done("Published", f"{len(wanted_files)} files")
 
-    async def _ensure_consumer(self, name: str, model: str) -> Done:
-        """A token that lives for at least half its time, and a gateway that knows the consumer."""
-        where = door(self._w.settings, name)
-        ttl = self._w.settings.gateway.token_ttl_s
-        token = await self._token(where, name)
-        if token is None or token.expires_at - time() < ttl / 2:
-            fresh = self._w.gateway.issue(name, now=int(time()), ttl_s=ttl)
-            await self._w.store.write(lambda db: consumers.issued(db, fresh.jti, name, fresh.expires_at))
-            await write_token(where.secrets_dir, fresh.text)
+    async def _ensure_consumer(self, name: str, model: str, want: Want) -> Done:
+        """A token, and a gateway that knows the consumer; of a stopped one, no token that it would take."""
+        if want is Want.ABSENT:
+            await self._tokens.end(name)
+        else:
+            await self._tokens.ensure(name)
         await self._w.keeper.sync()
         self._w.keeper.check(model)
+        if want is Want.ABSENT:
+            return Done("Revoked", "Stopped, as declared: its token was revoked.")
         return Done("Known", f"{self._w.gateway.name} gateway")
-
-    async def _token(self, where: Door, name: str) -> Token | None:
-        try:
-            text = await asyncio.to_thread(where.token.read_text)
-            token = self._w.gateway.read(text)
-        except (OSError, OpsroomError):
-            return None
-        if token.consumer != name or await consumers.is_revoked(self._w.store, token.jti):
-            return None
-        return token
 
     async def _prepare_sandbox(self, sandbox: Sandbox, want: Want, facts: dict[str, Any]) -> Done:
         """What takes long and changes nothing that runs."""
@@ -266,22 +260,37 @@ class WorkerReconciler:
     # -- down ---------------------------------------------------------------------------------------------------
 
     async def tear_down(self, stored: Stored) -> None:
-        """Undo in reverse. A step that fails stops here; the next pass begins again, and each step is repeatable. A
-        deletion that is taken back ends before the next step; the pass that takes it back builds anew."""
-        for undo in (self._end_sandbox, self._end_access, self._end_files, self._end_rooms, self._forget):
-            now = await objects.get(self._w.store, stored.key)
-            if now is None or not now.deleting:
+        """Undo in reverse, access first: what is away keeps no other part from ending, and the agent's files and rooms
+        until it has. The next pass begins again, and each step is repeatable. A deletion that is taken back ends
+        before the next step; the pass that takes it back builds anew."""
+        errors: list[Exception] = []
+        for undo in (self._end_access, self._end_sandbox, self._w.keys.delete_user):
+            if not await self._is_ending(stored):
+                return
+            try:
+                await undo(stored.name)
+            except Exception as error:  # noqa: BLE001 - raised once the others had their turn
+                errors.append(error)
+        for other in errors[1:]:
+            log.warning("not ended, either", worker=stored.name, problem=str(other))
+        if errors:
+            raise errors[0]
+        for undo in (self._end_files, self._end_rooms, self._forget):
+            if not await self._is_ending(stored):
                 return
             await undo(stored.name)
+
+    async def _is_ending(self, stored: Stored) -> bool:
+        now = await objects.get(self._w.store, stored.key)
+        return now is not None and now.deleting
 
     async def _end_sandbox(self, name: str) -> None:
         self._lives.ended(name)
         await self._w.backend.remove(name)
 
     async def _end_access(self, name: str) -> None:
-        await self._w.store.write(lambda db: consumers.revoke(db, name))
+        await self._tokens.end(name)
         await self._w.keeper.sync()
-        await self._w.keys.delete_user(name)
 
     async def _end_files(self, name: str) -> None:
         if not await meta.get(self._w.store, meta.KEEP_FILES + name):
@@ -336,7 +345,7 @@ class WorkerReconciler:
         return any(turn.agent == name for turn in await turns.open_turns(self._w.store))
 
     def _next_look(self, name: str, spec: WorkerSpec, awake_until: float) -> float:
-        looks = [self._w.settings.gateway.token_ttl_s / 3]
+        looks = [self._tokens.look_s]
         if rest_s := self._lives.rest_s(name, now=time()):
             looks.append(rest_s + 0.1)
         if spec.state == "Sleeping" and awake_until > time():

@@ -243,6 +243,9 @@ async def test_a_mention_wakes_a_sleeping_agent_and_a_stopped_one_says_so(stack:
     await stack.apply(worker_yaml("sleeper", state="Stopped"))
     refused = await stack.op.answer_to(await stack.ask(room, "sleeper", "and now?"))
     assert "stopped, as declared" in refused.text
+    assert "its token was revoked" in (await stack.command("!describe worker/sleeper")).text
+    await stack.worker("sleeper", state="Running")
+    await stack.op.answer_to(await stack.ask(room, "sleeper", "and now?"), "You said")
 
 
 async def test_describe_tells_conditions_turns_and_usage(stack: Stack) -> None:
