@@ -1,13 +1,15 @@
 """What was made for agents that nobody declares: found by what it is labelled with, and removed.
 
 A teardown leaves nothing, so these come from elsewhere: a store that was restored from an older backup, or hands.
+What is away or cannot be removed keeps nothing else from going, and access goes first.
 Rooms under an alias of ours are known again, and so ended by their keeper: what was said there stays readable. Not so
 while the journal has objects that the store has never heard of: most likely these are to be restored with their rooms.
 """
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from time import time
@@ -29,6 +31,8 @@ from appservice.store.rooms import Room
 
 EVERY_S = 600.0
 AGAIN_S = 10.0  # when a part was away
+
+_FORESEEN = (OpsroomError, OSError, *ERRORS)
 
 log = structlog.get_logger()
 
@@ -52,53 +56,72 @@ class Orphans:
 
     async def run(self) -> None:
         """For ever: now, and every few minutes; soon again when a part was away, as it may be at the start."""
+        again = AGAIN_S
         while True:
-            pause = EVERY_S
             try:
                 await self.remove()
-            except (OpsroomError, OSError, *ERRORS) as error:
-                log.warning("orphans not looked for", error=str(error) or type(error).__name__)
-                pause = AGAIN_S
+            except _FORESEEN as error:
+                log.warning("orphans left", error=str(error) or type(error).__name__, again_s=again)
+                pause, again = again, min(again * 2, EVERY_S)
+            else:
+                pause, again = EVERY_S, AGAIN_S
             await asyncio.sleep(pause)
 
     async def _workers(self) -> set[str]:
         return {stored.name for stored in await objects.every(self._w.store, "Worker")}
 
     async def remove(self) -> list[str]:
-        """Look everywhere once; what was removed, as `sandbox of alice`. Raises OpsroomError when a part is away."""
+        """Look everywhere once; what was removed, as `sandbox of alice`. Raises the first error when a part is away or
+        something cannot be removed, once all else is done."""
+        removed: list[str] = []
+        errors: list[Exception] = []
         known = await self._workers()
-        sandboxes = set(await self._w.backend.observe_all())
-        users = set(await self._w.users.names())
+        tokens = set(await consumers.holders(self._w.store))
+        sandboxes, users = set[str](), set[str]()
+        with _noted(errors):
+            sandboxes = set(await self._w.backend.observe_all())
+        with _noted(errors):
+            users = set(await self._w.users.names())
         folders = await asyncio.to_thread(_names, self._secrets)
         doors = await asyncio.to_thread(_names, self._doors)
-        tokens = set(await consumers.holders(self._w.store))
         known |= await self._workers()  # read before and after: none is too new, and none is just on its way out
-        removed: list[str] = []
         try:
-            async for name in self._gone(sandboxes - known):
-                await self._w.backend.remove(name)
-                removed.append(f"sandbox of {name}")
-            async for name in self._gone(users - known):
-                await self._w.keys.delete_user(name)
-                removed.append(f"storage user of {name}")
-            async for name in self._gone(folders - known):
-                await asyncio.to_thread(shutil.rmtree, self._secrets / name, ignore_errors=True)
-                removed.append(f"token of {name}")
+            with _noted(errors):
+                await self._revoke(tokens - known, removed)
+            for what, names, remove in (
+                ("sandbox", sandboxes, self._w.backend.remove),
+                ("storage user", users, self._w.keys.delete_user),
+                ("token", folders, self._remove_folder),
+            ):
+                async for name in self._gone(names - known):
+                    with _noted(errors):
+                        await remove(name)
+                        removed.append(f"{what} of {name}")
             ours = {door(self._w.settings, name).agent_dir.name for name in known | await self._workers()}
             for folder in doors - ours:  # whose it was is hashed
                 await asyncio.to_thread(shutil.rmtree, self._doors / folder, ignore_errors=True)
-            if gone := [name async for name in self._gone(tokens - known)]:
-                await self._w.store.write(lambda db: _revoke(db, gone))
-                await self._w.keeper.sync()
-                removed += [f"consumer of {name}" for name in gone]
-            await self._end_rooms(removed)
+            with _noted(errors):
+                await self._end_rooms(removed)
         finally:
             for name in await self._workers() - known:
                 self._look(Key("Worker", name))  # declared meanwhile: what it was just given may be gone
             if removed:
                 await self._w.store.write(lambda db: _record(db, removed, self._w.homeserver.bot))
                 log.warning("orphans removed", what=removed)
+        for other in errors[1:]:
+            log.warning("orphans left, too", error=str(other) or type(other).__name__)
+        if errors:
+            raise errors[0]
         return removed
+
+    async def _revoke(self, names: set[str], removed: list[str]) -> None:
+        if gone := [name async for name in self._gone(names)]:
+            await self._w.store.write(lambda db: _revoke(db, gone))
+            removed += [f"consumer of {name}" for name in gone]
+            await self._w.keeper.sync()
+
+    async def _remove_folder(self, name: str) -> None:
+        await asyncio.to_thread(shutil.rmtree, self._secrets / name, ignore_errors=True)
 
     async def _gone(self, names: set[str]) -> AsyncIterator[str]:
         """Those that nobody declares, which each is asked again at its turn: the one before may have taken long."""
@@ -134,6 +157,15 @@ class Orphans:
         if purpose is None or server != self._w.homeserver.server_name:
             return None
         return Room(room_id=room_id, purpose=purpose, owner=name, alias=alias)
+
+
+@contextmanager
+def _noted(errors: list[Exception]) -> Iterator[None]:
+    """What fails in here ends nothing else."""
+    try:
+        yield
+    except _FORESEEN as error:
+        errors.append(error)
 
 
 def _names(parent: Path) -> set[str]:

@@ -135,7 +135,7 @@ async def test_a_part_that_is_away_at_the_start_puts_it_off_for_seconds_only(tid
             await end(storage)
             forget(tidied.data_dir, "latecomer")
             await stack.enter_async_context(another(tidied, log))
-            await faults.until(lambda: "orphans not looked for" in log.read_text(), "the first look")
+            await faults.until(lambda: "orphans left" in log.read_text(), "the first look")
         await faults.replaced(tidied, "storage", storage)
         await only(tidied, "kept", "stray")
     await faults.replaced(tidied, "control_plane", first)
