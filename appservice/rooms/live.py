@@ -149,9 +149,7 @@ async def dissolve(
     if _membership(state, calls.bot) != "join":
         return
     for parent in (event["state_key"] for event in state if event["type"] == "m.space.parent"):
-        space = await calls.state(parent)
-        if _membership(space, calls.bot) == "join" and _hangs(space, room_id):  # else the space has ended, too
-            await calls.put_state(parent, "m.space.child", {}, room_id)
+        await _take_out(calls, parent, room_id)
     became = "goes on in another room" if replacement else "was deleted"
     await _close(calls, room_id, state, f"{_name(state) or alias} {became}.", replacement)
     for member, membership in _memberships(state).items():
@@ -207,6 +205,12 @@ def strangers(room: DesiredRoom, state: Sequence[Mapping[str, Any]], *, bot: str
     welcome = room.members | room.guests | {bot}
     here = (user for user, membership in _memberships(state).items() if membership in (*_HERE, "knock"))
     return sorted(user for user in here if user not in welcome)
+
+
+async def _take_out(calls: RoomCalls, parent: str, room_id: str) -> None:
+    space = await calls.state(parent)
+    if _membership(space, calls.bot) == "join" and _hangs(space, room_id):  # else the space has ended, too
+        await calls.put_state(parent, "m.space.child", {}, room_id)
 
 
 def _hangs(space: Sequence[Mapping[str, Any]], room_id: str) -> bool:
@@ -293,8 +297,16 @@ async def _link(calls: RoomCalls, room_id: str, state: Sequence[Mapping[str, Any
     if child is None or child.get("via") != link["via"]:
         await calls.put_state(around.parent, "m.space.child", link, room_id)
         sent = True
-    parents = {event["state_key"] for event in state if event["type"] == "m.space.parent" and event["content"]}
+    parents = {
+        event["state_key"]: event.get("sender")
+        for event in state
+        if event["type"] == "m.space.parent" and event["content"]
+    }
     if around.parent not in parents:  # one that somebody else made does not say where it belongs
         await calls.put_state(room_id, "m.space.parent", link | {"canonical": True}, around.parent)
+        sent = True
+    for old in sorted(space for space, by in parents.items() if by == calls.bot and space != around.parent):
+        await _take_out(calls, old, room_id)  # it has moved
+        await calls.put_state(room_id, "m.space.parent", {}, old)
         sent = True
     return sent

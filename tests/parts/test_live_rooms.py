@@ -138,6 +138,41 @@ async def test_what_a_room_shows_of_itself_is_put_back(bed: Bed) -> None:
     assert await live.ensure(bed.homeserver, room, around) == (made, False)
 
 
+async def test_a_room_that_moves_to_another_space_leaves_the_one_before(bed: Bed) -> None:
+    spaces = [await bed.homeserver.create_room({"creation_content": {"type": "m.space"}}) for _ in range(3)]
+    room = DesiredRoom(alias=f"opsroom-worker-{secrets.token_hex(3)}", name="moves", topic="x", purpose="worker")
+    person = await bed.synapse.person(f"mover{secrets.token_hex(3)}")
+    elsewhere = await person.create_room(creation_content={"type": "m.space"})
+
+    async def hangs(space: str) -> bool:
+        inside = await bed.homeserver.state_event(space, "m.space.child", made)
+        said = await bed.homeserver.state_event(made, "m.space.parent", space)
+        assert bool(inside) == bool(said)
+        return bool(inside)
+
+    async def moved(space: str) -> tuple[str, bool]:
+        async def around() -> Around:
+            return Around(parent=space)
+
+        return await live.ensure(bed.homeserver, room, around)
+
+    made, _ = await moved(spaces[0])
+    await bed.homeserver.put_state(made, "m.room.power_levels", {"users": {person.user_id: 100}})
+    await bed.homeserver.invite(made, person.user_id)
+    await person.call("POST", f"/rooms/{made}/join", {})
+    await person.call("PUT", f"/rooms/{made}/state/m.space.parent/{elsewhere}", {"via": [SERVER_NAME]})
+
+    assert await moved(spaces[1]) == (made, True)
+    assert [await hangs(space) for space in spaces] == [False, True, False]
+    assert await moved(spaces[1]) == (made, False)
+    await bed.homeserver.leave(spaces[1], user=BOT)  # as a team's that was deleted
+    assert await moved(spaces[2]) == (made, True)
+    assert await bed.homeserver.state_event(made, "m.space.parent", spaces[1]) == {}
+    assert await hangs(spaces[2])
+    assert await moved(spaces[2]) == (made, False)
+    assert await bed.homeserver.state_event(made, "m.space.parent", elsewhere) == {"via": [SERVER_NAME]}
+
+
 @pytest.fixture
 def keeper(bed: Bed, store: Database) -> RoomKeeper:
     """What keeps the rooms of the store's declaration; `boss` operates."""
