@@ -29,6 +29,7 @@ from appservice.ops.checks import Checks
 from appservice.ops.door import Door
 from appservice.ops.journal import JournalDoor
 from appservice.ops.room import OpsRoom
+from appservice.reconcile import suspended
 from appservice.reconcile.accounts import Accounts
 from appservice.reconcile.desk import Desk
 from appservice.reconcile.engine import Engine
@@ -119,6 +120,7 @@ class Plane:
             group.create_task(self.journal.run(), name="journal")
             group.create_task(self.gaps.watch(lambda: self.operators.ops_room), name="homeserver watch")
             group.create_task(self._backend_events(), name="backend events")
+            group.create_task(suspended.watch(self.engine.refresh_all), name="clocks")
             group.create_task(self._usage(), name="usage")
             group.create_task(self._housekeeping(), name="housekeeping")
 
