@@ -23,6 +23,7 @@ from tests.support.storage import storage as storage
 from tests.support.storage import world as world
 from tests.support.store import store as store
 from tests.support.synapse import synapse as synapse
+from tests.support.talk import talk as talk
 from tests.support.up import up as up
 from tests.support.up import up_dir as up_dir
 

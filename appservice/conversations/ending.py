@@ -33,8 +33,9 @@ class Ending:
             return
         parts = answer.shape(outcome.text)
         first = answer.compose(turn, parts.first, calls=calls.users)
-        if sent and not event_id:
-            event_id = await self._sender.send(answer.outgoing(turn, user, "0", first))
+        if sent and not event_id:  # as while it grew: only its last state, the edit, calls somebody
+            begun = answer.compose(turn, parts.first)
+            event_id = await self._sender.send(answer.outgoing(turn, user, "0", begun))
         items = [
             answer.outgoing(turn, user, f"{turn.attempt}final", content.edit(first, event_id))
             if event_id
