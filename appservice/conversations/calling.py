@@ -5,16 +5,21 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from time import time
 
+import structlog
+
 from appservice.conversations.places import NOT_A_MEMBER
 from appservice.homeserver import events
-from appservice.homeserver.client import localpart
+from appservice.homeserver.client import ERRORS, is_gone, localpart
 from appservice.homeserver.members import Members
+from appservice.homeserver.patience import outlast
 from appservice.policy.roster import Roster
 from appservice.policy.triggers import may_trigger
 from appservice.store.audit import Entry
 from appservice.store.turns import Turn
 
 _CODE = re.compile(r"(```|~~~).*?(?:\1|\Z)|`[^`\n]*`", re.DOTALL)
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +36,18 @@ class Calling:
         self._roster = roster
 
     async def calls(self, turn: Turn, text: str) -> Calls:
+        """A homeserver that is away is waited for: the answer cannot be sent before it is back, either."""
         if "@" not in text:
             return Calls()
-        roster = await self._roster()
-        members = await self._members.of(turn.room_id, user=roster.names.user(turn.agent))
+        roster = await outlast(self._roster, "read who operates")
+        user = roster.names.user(turn.agent)
+        try:
+            members = await outlast(lambda: self._members.of(turn.room_id, user=user), "read whom an answer calls")
+        except ERRORS as error:
+            if not is_gone(error):
+                raise
+            log.warning("an answer calls nobody", agent=turn.agent, room_id=turn.room_id, error=str(error))
+            return Calls()
         return called(roster, turn, text, members, now=time())
 
 

@@ -69,7 +69,7 @@ class Rooms:
             case "GET", "rooms", _, "joined_members":
                 if there.get(user) != "join":
                     return 403, {"errcode": "M_FORBIDDEN", "error": "not in the room"}
-                return 200, {"joined": {each: {} for each in there if there[each] == "join"}}
+                return 200, {"joined": {each: _profile(each) for each in there if there[each] == "join"}}
             case "GET", "rooms", room, "state":
                 if there.get(user) not in ("join", "leave"):
                     return 403, {"errcode": "M_FORBIDDEN", "error": "not in the room"}
@@ -79,6 +79,10 @@ class Rooms:
                 self.senders.append(user)
                 return 200, {"event_id": f"$sent{len(self.sent)}"}
         return 200, {}
+
+
+def _profile(user: str) -> Content:
+    return {"display_name": f"{agent} (agent)"} if (agent := NAMES.agent(user)) else {}
 
 
 def _member(user: str, membership: str) -> Content:
