@@ -86,12 +86,9 @@ class Router:
             return await self._stop_word(event)
         place = await self._place(event.sender, room, members)
         asked = sorted(self._asked(event, place, members))
-        if not asked and event.thread:
-            asked, end = await self._going_on(event, members)
-            if end is not None:
-                return end
-        if not asked:
-            return None
+        if event.thread:
+            going_on = await self._going_on(event, asked, members)
+            asked = asked or going_on
         allowed = [agent for agent in asked if await self._may(event, agent, place)]
         if not allowed:
             return None
@@ -144,16 +141,20 @@ class Router:
         wanted = (await self._declared.rooms()).get(room.alias) if room is not None and room.alias else None
         return place_of(self._names, user, room, members, wanted.members if wanted else frozenset())
 
-    async def _going_on(self, event: Event, members: Mapping[str, str]) -> tuple[list[str], Effect | None]:
-        """In a thread that one agent answers in, who began it goes on without a mention; a mention of somebody else,
-        or a second person speaking, ends that."""
+    async def _going_on(self, event: Event, asked: Sequence[str], members: Mapping[str, str]) -> list[str]:
+        """In a thread that one agent answers in, who began it goes on without a mention while it is there; a mention of
+        somebody else, or a second person speaking, ends that, whether it asks the agent or not."""
         before = await turns.in_thread(self._store, event.room_id, event.thread)
-        agents = sorted({turn.agent for turn in before})
+        agents = {turn.agent for turn in before} or set(asked)
         if len(agents) != 1 or await turns.is_shared(self._store, event.thread):
-            return [], None
-        if before[0].sender == event.sender and not events.mentions(event.content, members):
-            return agents, None
-        return [], Effect(write=lambda db: turns.share(db, event.thread))
+            return []
+        [agent] = agents
+        user = self._names.user(agent)
+        others = events.mentions(event.content, members) - {user, event.sender}
+        if others or any(turn.sender != event.sender for turn in before):
+            await self._store.write(lambda db: turns.share(db, event.thread), durable=False)
+            return []
+        return [agent] if user in members else []
 
     async def decide(self, user: str, agent: str, place: Place) -> Decision:
         """May this person, or this agent, ask that agent in such a room?"""

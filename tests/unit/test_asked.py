@@ -1,0 +1,79 @@
+"""Whom a message in a room asks, with which question."""
+
+from tests.support.rosters import NAMES, human, team
+from tests.support.talk import Talk
+
+LEAD, ONE, TWO = (NAMES.user(name) for name in ("lead", "one", "two"))
+OP, ALICE = "@op:hs", "@alice:hs"
+COMPANY = team("red", "lead", "one", "two") + human("alice", 1)
+
+
+async def team_room(talk: Talk) -> None:
+    await talk.declare(COMPANY)
+    await talk.room("team", OP, ALICE, LEAD, ONE, TWO, owner="red")
+
+
+async def asked(talk: Talk, user: str, text: str, *mention: str, thread: str) -> list[str]:
+    """The agents that somebody's words in a thread ask."""
+    return sorted((await talk.say(user, text, *mention, thread=thread))[1])
+
+
+# -- threads that go on without a mention -----------------------------------------------------------------------------
+
+
+async def test_who_began_a_thread_with_an_agent_goes_on_without_a_mention(talk: Talk) -> None:
+    await team_room(talk)
+    thread, begun = await talk.say(OP, "one, look", ONE)
+
+    assert list(begun) == ["one"]
+    assert await asked(talk, OP, "and this?", thread=thread) == ["one"]
+    assert await asked(talk, OP, "and that?", ONE, thread=thread) == ["one"]
+    assert await asked(talk, OP, "and all of it?", thread=thread) == ["one"]
+
+
+async def test_a_thread_does_not_go_on_to_an_agent_that_has_left_the_room(talk: Talk) -> None:
+    await team_room(talk)
+    thread, _ = await talk.say(OP, "one, look", ONE)
+
+    await talk.member(ONE, "leave", by=NAMES.bot)
+    assert await asked(talk, OP, "the numbers are secret", thread=thread) == []
+
+    await talk.member(ONE, "join", by=NAMES.bot)
+    assert await asked(talk, OP, "look again", thread=thread) == ["one"]
+
+
+async def test_a_second_person_who_mentions_the_agent_ends_that_for_both(talk: Talk) -> None:
+    await team_room(talk)
+    thread, _ = await talk.say(OP, "one, look", ONE)
+
+    assert await asked(talk, ALICE, "one, which?", ONE, thread=thread) == ["one"]
+
+    assert await asked(talk, OP, "no, I meant you, Alice", thread=thread) == []
+    assert await asked(talk, ALICE, "I see", thread=thread) == []
+    assert await asked(talk, OP, "one, go on", ONE, thread=thread) == ["one"]
+
+
+async def test_a_second_person_who_may_not_ask_the_agent_ends_that_too(talk: Talk) -> None:
+    await talk.declare(COMPANY)
+    await talk.room("team", OP, "@guest:hs", ONE, owner="red")
+    thread, _ = await talk.say(OP, "one, look", ONE)
+
+    assert await asked(talk, "@guest:hs", "one, which?", ONE, thread=thread) == []
+
+    assert await asked(talk, OP, "I meant you", thread=thread) == []
+
+
+async def test_a_mention_of_the_agent_together_with_somebody_else_ends_that(talk: Talk) -> None:
+    await team_room(talk)
+    thread, _ = await talk.say(OP, "one, look", ONE)
+
+    assert await asked(talk, OP, "one and Alice, what do you think?", ONE, ALICE, thread=thread) == ["one"]
+
+    assert await asked(talk, OP, "yes, Alice, go on", thread=thread) == []
+
+
+async def test_a_reply_that_mentions_nobody_but_its_author_goes_on(talk: Talk) -> None:
+    await team_room(talk)
+    thread, _ = await talk.say(OP, "one, look", ONE)
+
+    assert await asked(talk, OP, "as I said", OP, thread=thread) == ["one"]
