@@ -103,7 +103,7 @@ class Router:
         members = await self._members_in(event.room_id, room)
         named = {self._names.agent(user) for user in events.mentions(event.content, members)}
         called = [agent for agent in sorted(named - {"", caller}) if await self._may(event, agent, "group")]
-        if called and answered.hop + 1 >= self._hop_limit:
+        if called and answered.hop >= self._hop_limit:
             await self._end_of_chain(event, answered, called)
             return None
         text = events.text_of(event.new_content.get("body")) or event.body
@@ -121,8 +121,9 @@ class Router:
         )
 
     async def _end_of_chain(self, event: Event, answered: Turn, called: Sequence[str]) -> None:
+        times = "once" if answered.hop == 1 else f"{answered.hop} times"
         text = (
-            f"Agents have called each other {answered.hop + 1} times over one question, which is the limit."
+            f"Agents have called each other {times} over one question, which is the limit."
             f" {' and '.join(called)} was not called. Mention it to go on."
         )
         decision = Decision(verdict="deny", rule="hop limit", reason=text)

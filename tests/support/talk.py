@@ -140,7 +140,11 @@ class Talk:
         body: Content = {"msgtype": "m.text", "body": text, "m.mentions": {"user_ids": list(mention)}} | content
         if thread:
             body["m.relates_to"] = {"rel_type": "m.thread", "event_id": thread, "is_falling_back": True}
-        event = await self.event(user, "m.room.message", body, room=room)
+        return await self.reads(user, body, room=room)
+
+    async def reads(self, user: str, content: Content, *, room: str = ROOM) -> tuple[str, dict[str, str]]:
+        """The router reads a message of this content; as `say`."""
+        event = await self.event(user, "m.room.message", content, room=room)
         return event, {turn.agent: turn.question for turn in await turns.of_event(self.store, event)}
 
     async def member(self, user: str, membership: str, *, by: str, room: str = ROOM) -> None:

@@ -1,5 +1,9 @@
 """Whom a message in a room asks, with which question."""
 
+import pytest
+
+from appservice.conversations import answer
+from appservice.store import audit, turns
 from tests.support.rosters import NAMES, human, team
 from tests.support.talk import Talk
 
@@ -77,3 +81,34 @@ async def test_a_reply_that_mentions_nobody_but_its_author_goes_on(talk: Talk) -
     thread, _ = await talk.say(OP, "one, look", ONE)
 
     assert await asked(talk, OP, "as I said", OP, thread=thread) == ["one"]
+
+
+# -- agents that call each other --------------------------------------------------------------------------------------
+
+
+async def calls(talk: Talk, caller: str, asked_by: str, called: str) -> tuple[str, dict[str, str]]:
+    """An agent that was asked by an event answers it with a call; its event, and the question of whom that asks."""
+    [turn] = [turn for turn in await turns.of_event(talk.store, asked_by) if turn.agent == caller]
+    said = answer.compose(turn, f"@{called}, look", calls=[NAMES.user(called)])
+    return await talk.reads(NAMES.user(caller), said)
+
+
+@pytest.mark.parametrize(("limit", "told"), [(1, "once"), (2, "2 times")])
+async def test_after_as_many_calls_as_the_limit_says_the_chain_ends_and_a_line_says_so(
+    talk: Talk, limit: int, told: str
+) -> None:
+    talk.hop_limit = limit
+    await team_room(talk)
+    event, _ = await talk.say(OP, "lead, look", LEAD)
+    pair = ["lead", "one"]
+
+    for made in range(limit):
+        event, asks = await calls(talk, pair[made % 2], event, pair[1 - made % 2])
+        assert list(asks) == [pair[1 - made % 2]]
+    _, asks = await calls(talk, pair[limit % 2], event, pair[1 - limit % 2])
+
+    assert asks == {}
+    [line] = talk.house.sent
+    assert f"Agents have called each other {told} over one question, which is the limit." in line["body"]
+    refused, *_ = await audit.newest(talk.store)
+    assert (refused.target, refused.rule) == (pair[1 - limit % 2], "hop limit")
