@@ -20,6 +20,11 @@ class Shape:
     rest: tuple[str, ...] = ()
     file: bytes = b""
 
+    @property
+    def cut(self) -> bool:
+        """Whether `first` is not all of it."""
+        return bool(self.rest or self.file)
+
 
 def shape(text: str) -> Shape:
     first, left = content.split(text, PIECE)

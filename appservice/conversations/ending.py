@@ -46,7 +46,7 @@ class Ending:
             items.append(await self._attach(turn, user, parts.file))
         if event_id and event_id != turn.answer_event:
             await self.note(turn, event_id)
-        await self.close(turn, outcome, items, calls)
+        await self.close(turn, outcome, items, calls, whole=outcome.text if parts.cut and calls.users else "")
 
     async def _attach(self, turn: Turn, user: str, data: bytes) -> Outgoing:
         name = f"answer-{turn.agent}.md"
@@ -56,9 +56,13 @@ class Ending:
         body = content.attachment(name, address, len(data), mimetype="text/markdown", thread=turn.thread)
         return answer.outgoing(turn, user, "file", body)
 
-    async def close(self, turn: Turn, outcome: Outcome, items: Sequence[Outgoing] = (), calls: Calls = NOBODY) -> None:
+    async def close(
+        self, turn: Turn, outcome: Outcome, items: Sequence[Outgoing] = (), calls: Calls = NOBODY, *, whole: str = ""
+    ) -> None:
+        """`whole`: the answer, for those whom it calls, when its first message has not all of it."""
+
         async def unit(db: Connection) -> bool:
-            closed = await turns.end(db, turn.id, outcome.state, error=outcome.error, now=time())
+            closed = await turns.end(db, turn.id, outcome.state, error=outcome.error, answer=whole, now=time())
             for item in items if closed else ():
                 await self._sender.keep(db, item)
             for entry in calls.denied if closed else ():

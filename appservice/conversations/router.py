@@ -106,7 +106,7 @@ class Router:
         if called and answered.hop >= self._hop_limit:
             await self._end_of_chain(event, answered, called)
             return None
-        text = events.text_of(event.new_content.get("body")) or event.body
+        text = answered.answer or events.text_of(event.new_content.get("body")) or event.body
         return (
             self._runner.accept([self._turn_of(event, agent, answered, text) for agent in called]) if called else None
         )

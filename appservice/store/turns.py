@@ -22,7 +22,8 @@ OPEN = ("queued", "working")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Turn:
-    """`thread` is the root event of the thread the answer goes to; with the room and agent it is the context."""
+    """`thread` is the root event of the thread the answer goes to; with the room and agent it is the context. `answer`:
+    its whole text, kept when it calls somebody and is too long for one message."""
 
     id: str
     event_id: str
@@ -39,6 +40,7 @@ class Turn:
     hop: int = 0
     asked_at: float = 0.0
     ended_at: float | None = None
+    answer: str = ""
 
     @property
     def context(self) -> str:
@@ -118,9 +120,10 @@ async def set_answer(db: Connection, turn_id: str, event_id: str) -> None:
     await db.execute("UPDATE turns SET answer_event = ? WHERE id = ?", (event_id, turn_id))
 
 
-async def end(db: Connection, turn_id: str, state: TurnState, *, error: str = "", now: float) -> bool:
+async def end(db: Connection, turn_id: str, state: TurnState, *, error: str = "", answer: str = "", now: float) -> bool:
     """Close an open turn; False when it is closed already."""
-    return await _move(db, turn_id, OPEN, "state = ?, error = ?, ended_at = ?", (state, error, now))
+    change = "state = ?, error = ?, answer = ?, ended_at = ?"
+    return await _move(db, turn_id, OPEN, change, (state, error, answer, now))
 
 
 async def edit(db: Connection, event_id: str, question: str) -> bool:

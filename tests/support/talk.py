@@ -74,6 +74,8 @@ class Rooms:
                 if there.get(user) not in ("join", "leave"):
                     return 403, {"errcode": "M_FORBIDDEN", "error": "not in the room"}
                 return 200, [*self.state.get(room, ()), *(_member(each, there[each]) for each in there)]
+            case "POST", *_, "upload":
+                return 200, {"content_uri": f"mxc://{NAMES.server_name}/file"}
             case "PUT", "rooms", _, "send", "m.room.message", _:
                 self.sent.append(json.loads(request.body))
                 self.senders.append(user)

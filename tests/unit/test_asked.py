@@ -3,6 +3,10 @@
 import pytest
 
 from appservice.conversations import answer
+from appservice.conversations.calling import Calls
+from appservice.conversations.ending import Ending
+from appservice.conversations.running import Outcome
+from appservice.homeserver import events
 from appservice.store import audit, turns
 from tests.support.rosters import NAMES, human, team
 from tests.support.talk import Talk
@@ -91,6 +95,21 @@ async def calls(talk: Talk, caller: str, asked_by: str, called: str) -> tuple[st
     [turn] = [turn for turn in await turns.of_event(talk.store, asked_by) if turn.agent == caller]
     said = answer.compose(turn, f"@{called}, look", calls=[NAMES.user(called)])
     return await talk.reads(NAMES.user(caller), said)
+
+
+@pytest.mark.parametrize("lines", [3, 1500, 15_000])  # one message, several, a file
+async def test_a_called_agent_is_asked_the_whole_answer_however_long(talk: Talk, lines: int) -> None:
+    await team_room(talk)
+    event, _ = await talk.say(OP, "lead, look", LEAD)
+    [turn] = await turns.of_event(talk.store, event)
+    text = "a line of it\n" * lines + "@one, look"
+
+    ending = Ending(talk.store, talk.homeserver, talk.sender)
+    await ending.say(turn, LEAD, Outcome(state="done", text=text), event_id="$begun", sent=True, calls=Calls((ONE,)))
+    await talk.sender.flush(10)
+
+    [call] = [content for content in talk.house.sent if events.is_call(content)]
+    assert (await talk.reads(LEAD, call))[1] == {"one": text}
 
 
 @pytest.mark.parametrize(("limit", "told"), [(1, "once"), (2, "2 times")])
