@@ -20,6 +20,7 @@ from appservice.homeserver.members import Members, short
 from appservice.homeserver.sender import Sender
 from appservice.policy.roster import Names
 from appservice.policy.triggers import Decision, Place, may_trigger
+from appservice.rooms import own
 from appservice.rooms.declared import Declared
 from appservice.store import audit, rooms, told, turns
 from appservice.store.database import Connection, Database
@@ -83,7 +84,7 @@ class Router:
             return None
         members = await self._members_in(event.room_id, room)
         if event.body.strip().lower() == STOP_WORD:
-            return await self._stop_word(event)
+            return await self._stop_word(event, room)
         place = await self._place(event.sender, room, members)
         asked = sorted(self._asked(event, place, members))
         if event.thread:
@@ -104,7 +105,7 @@ class Router:
         named = {self._names.agent(user) for user in events.mentions(event.content, members)}
         called = [agent for agent in sorted(named - {"", caller}) if await self._may(event, agent, "group")]
         if called and answered.hop >= self._hop_limit:
-            await self._end_of_chain(event, answered, called)
+            await self._end_of_chain(event, answered, called, user=_reader(room))
             return None
         text = answered.answer or events.text_of(event.new_content.get("body")) or event.body
         return (
@@ -120,7 +121,7 @@ class Router:
             hop=answered.hop + 1,
         )
 
-    async def _end_of_chain(self, event: Event, answered: Turn, called: Sequence[str]) -> None:
+    async def _end_of_chain(self, event: Event, answered: Turn, called: Sequence[str], *, user: str) -> None:
         times = "once" if answered.hop == 1 else f"{answered.hop} times"
         text = (
             f"Agents have called each other {times} over one question, which is the limit."
@@ -129,7 +130,7 @@ class Router:
         decision = Decision(verdict="deny", rule="hop limit", reason=text)
         for agent in called:
             await self._audit(event, agent, decision)
-        await self._say(event, text, user="", thread=answered.thread)
+        await self._say(event, text, user=user, thread=answered.thread)
 
     def _asked(self, event: Event, place: Place, members: Mapping[str, str]) -> set[str]:
         """Agents this message is for: those it mentions; in a direct room the one who is there."""
@@ -222,7 +223,7 @@ class Router:
             return None
         return self._stop(await turns.of_event(self._store, target), event.sender)
 
-    async def _stop_word(self, event: Event) -> Effect | None:
+    async def _stop_word(self, event: Event, room: Room | None) -> Effect | None:
         """`!stop` in a thread ends what runs there, in a room all of it."""
         found = [
             turn
@@ -230,7 +231,7 @@ class Router:
             if turn.room_id == event.room_id and event.thread in ("", turn.thread)
         ]
         if not found:
-            await self._say_once(event, "nothing runs", "Nothing is running here.", user="")
+            await self._say_once(event, "nothing runs", "Nothing is running here.", user=_reader(room))
         return self._stop(found, event.sender)
 
     async def _redacted(self, event: Event) -> Effect | None:
@@ -250,14 +251,17 @@ class Router:
     # -- rooms --------------------------------------------------------------------------------------------------
 
     async def _membership(self, event: Event, room: Room | None) -> Effect | None:
+        """Agents are asked into rooms of people's own, and taken out of them; in our rooms that is undone elsewhere."""
         agent = self._names.agent(event.state_key or "")
-        if agent and event.membership == "invite" and room is None and not self._names.is_ours(event.sender):
-            return await self._invited(event, agent)
-        if agent and event.membership in ("leave", "ban") and room is not None and room.purpose == "direct":
-            return Effect(write=lambda db: rooms.remove(db, event.room_id))
+        if not agent or (room is not None and room.purpose != "direct"):
+            return None
+        if event.membership == "invite" and not self._names.is_ours(event.sender):
+            return await self._invited(event, agent, room)
+        if event.membership in ("leave", "ban") and room is not None and room.owner == event.state_key:
+            return await self._passed_on(room)
         return None
 
-    async def _invited(self, event: Event, agent: str) -> Effect | None:
+    async def _invited(self, event: Event, agent: str, room: Room | None) -> Effect | None:
         """A person asks an agent into a room of their own: those who may ask it get it, others a polite no."""
         user = self._names.user(agent)
         decision = await self.decide(event.sender, agent, "direct")
@@ -268,11 +272,20 @@ class Router:
             return None
         await self._homeserver.join(event.room_id, user=user)
         self._members.changed(event.room_id)
-        room = Room(room_id=event.room_id, purpose="direct", owner=user, seen=event.id)
-        return Effect(write=lambda db: rooms.put(db, room))
+        if room is not None:  # the one that reads it is there already
+            return None
+        made = Room(room_id=event.room_id, purpose="direct", owner=user, seen=event.id)
+        return Effect(write=lambda db: rooms.put(db, made))
+
+    async def _passed_on(self, room: Room) -> Effect:
+        """The agent that reads a room has left it: another one there does so from now on."""
+        state = await self._homeserver.state(room.room_id, user=room.owner)
+        if owner := own.heir(await self._declared.roster(), state, room.owner):
+            return Effect(write=lambda db: rooms.put(db, replace(room, owner=owner)))
+        return Effect(write=lambda db: rooms.remove(db, room.room_id))
 
     async def _encrypted(self, event: Event, room: Room | None) -> Effect | None:
-        user = room.owner if room is not None and room.purpose == "direct" else ""
+        user = _reader(room)
         text = "This room is encrypted, and agents cannot read it. Make a new room without encryption and ask there."
         await self._say_once(event, "encrypted", text, user=user)
         return None
@@ -280,9 +293,8 @@ class Router:
     # -- small --------------------------------------------------------------------------------------------------
 
     async def _members_in(self, room_id: str, room: Room | None) -> Mapping[str, str]:
-        user = room.owner if room is not None and room.purpose == "direct" else ""
         try:
-            return await self._members.of(room_id, user=user)
+            return await self._members.of(room_id, user=_reader(room))
         except ERRORS as error:
             if not is_gone(error):
                 raise
@@ -313,3 +325,8 @@ class Router:
             content=content.message(text, thread=thread, reply_to=event.id),
             cause=event.id,
         )
+
+
+def _reader(room: Room | None) -> str:
+    """Who of ours reads and speaks in a room: '' for the bot, which is in all but people's own."""
+    return room.owner if room is not None and room.purpose == "direct" else ""

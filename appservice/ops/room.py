@@ -94,8 +94,15 @@ class OpsRoom:
         if event.room_id == self._operators.ops_room:
             return grammar.is_command(event.body) or _is_yaml(event) or self._mentioned(event)
         if room is not None and room.purpose == "direct" and room.owner == bot:
-            return True
+            return not await self._for_agent(event)
         return self._mentioned(event)
+
+    async def _for_agent(self, event: Event) -> bool:
+        """Agents can be asked into a room with the bot, and are mentioned there."""
+        if grammar.is_command(event.body):
+            return False
+        mentioned = events.mentions(event.content, await self._members.of(event.room_id))
+        return any(self._is_ours(user) for user in mentioned - {self._homeserver.bot})
 
     def may_wait_for(self, event: Event) -> bool:
         """Whether a reaction, in whichever room, can be the answer to a question of a command that runs."""

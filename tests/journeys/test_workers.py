@@ -4,6 +4,7 @@ import asyncio
 import json
 import re
 from functools import partial
+from urllib.parse import quote
 
 from tests.support.provider import Hang, Say, ToolCall
 from tests.support.stack import KEY, Stack, worker_yaml
@@ -61,17 +62,36 @@ async def test_who_began_a_thread_goes_on_without_a_mention_until_somebody_else_
 async def test_in_a_direct_room_every_message_asks(stack: Stack) -> None:
     await stack.worker("direct")
     room = await stack.op.create_direct(stack.agent("direct"))
-    await stack.op.until(
-        lambda: any(
-            e["type"] == "m.room.member" and e["sender"] == stack.agent("direct") and e["room_id"] == room
-            for e in stack.op.events
-        ),
-        "the agent in the room",
-    )
+    await comes_in(stack, "direct", room)
 
     answer = await stack.op.answer_to(await stack.op.say(room, "no mention here"), "You said")
 
     assert answer.text == "You said: no mention here"
+
+
+async def comes_in(stack: Stack, name: str, room: str) -> None:
+    def came() -> bool:
+        return any(e["content"]["membership"] == "join" for e in stack.op.states(room, "m.room.member", user))
+
+    user = stack.agent(name)
+    await stack.op.until(came, "the agent in the room")
+
+
+async def test_a_second_agent_comes_into_a_direct_room_and_has_it_when_the_first_is_deleted(stack: Stack) -> None:
+    for name in ("pair-a", "pair-b"):
+        await stack.worker(name)
+    room = await stack.op.create_direct(stack.agent("pair-a"))
+    await comes_in(stack, "pair-a", room)
+    await stack.op.call("POST", f"rooms/{quote(room)}/invite", {"user_id": stack.agent("pair-b")})
+    await comes_in(stack, "pair-b", room)
+    for name in ("pair-a", "pair-b"):
+        question = await stack.ask(room, name, "are you there?")
+        assert (await stack.op.answer_to(question, "You said")).sender == stack.agent(name)
+
+    assert "Deleted" in (await stack.command("!delete worker/pair-a --yes")).text
+
+    answer = await stack.op.answer_to(await stack.op.say(room, "and now?"), "You said")
+    assert (answer.sender, answer.text) == (stack.agent("pair-b"), "You said: and now?")
 
 
 async def test_a_stranger_gets_a_reason_instead_of_an_answer(stack: Stack) -> None:
