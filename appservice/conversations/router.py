@@ -20,7 +20,7 @@ from appservice.homeserver.members import Members, short
 from appservice.homeserver.sender import Sender
 from appservice.policy.roster import Names
 from appservice.policy.triggers import Decision, Place, may_trigger
-from appservice.rooms import own
+from appservice.rooms import own, standing
 from appservice.rooms.declared import Declared
 from appservice.store import audit, rooms, told, turns
 from appservice.store.database import Connection, Database
@@ -86,7 +86,7 @@ class Router:
         if event.body.strip().lower() == STOP_WORD:
             return await self._stop_word(event, room)
         place = await self._place(event.sender, room, members)
-        asked = sorted(self._asked(event, place, members))
+        asked = sorted(self._asked(event, place, members) | await self._leaders(event, room, members))
         if event.thread:
             going_on = await self._going_on(event, asked, members)
             asked = asked or going_on
@@ -139,6 +139,17 @@ class Router:
             return set(agents.values())
         return {agents[user] for user in events.mentions(event.content, members) if user in agents}
 
+    async def _leaders(self, event: Event, room: Room | None, members: Mapping[str, str]) -> set[str]:
+        """`@room` is for the leaders in a room, as far as its sender may notify the room and ask them."""
+        if not events.is_for_all(event.content):
+            return set()
+        state = await self._homeserver.state(event.room_id, user=_reader(room))
+        if not standing.read(state).may_notify(event.sender):
+            return set()
+        roster = await self._declared.roster()
+        leaders = (agent.name for agent in roster.agents.values() if agent.role == "leader" and agent.user in members)
+        return {name for name in leaders if may_trigger(roster, event.sender, name, "group").allowed}
+
     async def _place(self, user: str, room: Room | None, members: Mapping[str, str]) -> Place:
         wanted = (await self._declared.rooms()).get(room.alias) if room is not None and room.alias else None
         return place_of(self._names, user, room, members, wanted.members if wanted else frozenset())
@@ -153,7 +164,7 @@ class Router:
         [agent] = agents
         user = self._names.user(agent)
         others = events.mentions(event.content, members) - {user, event.sender}
-        if others or any(turn.sender != event.sender for turn in before):
+        if others or events.is_for_all(event.content) or any(turn.sender != event.sender for turn in before):
             await self._store.write(lambda db: turns.share(db, event.thread), durable=False)
             return []
         return [agent] if user in members else []

@@ -157,6 +157,11 @@ def mentions(content: Mapping[str, Any], members: Mapping[str, str]) -> frozense
     return _named(text_of(content.get("body")), members)
 
 
+def is_for_all(content: Mapping[str, Any]) -> bool:
+    """Whether a message mentions everybody in its room: `@room`."""
+    return map_of(content.get("m.mentions")).get("room") is True
+
+
 def is_call(content: Mapping[str, Any]) -> bool:
     """Whether this is an answer of ours, in its last state, that mentions somebody."""
     cause, mentioned = map_of(content.get("org.opsroom.cause")), map_of(content.get("m.mentions")).get("user_ids")

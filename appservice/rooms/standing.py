@@ -37,6 +37,10 @@ class Standing:
         own = _map(self.levels.get("events")).get(LEVELS, self.levels.get("state_default", 50))
         return max(NEEDED, _number(own))
 
+    def may_notify(self, user: str) -> bool:
+        """Whether somebody's `@room` is heard by all who are in the room."""
+        return self.power(user) >= _number(_map(self.levels.get("notifications")).get("room", 50))
+
     def equals(self, bot: str, wanted: Mapping[str, int]) -> frozenset[str]:
         """Who stands as high as the bot and should not: only they themselves can change that."""
         own = self.power(bot)

@@ -358,6 +358,22 @@ async def test_members_that_change_while_they_are_read_are_read_again(bed: Bed) 
     assert set(await members.of(room)) == {BOT, agent}
 
 
+async def test_an_agent_that_has_left_a_room_can_tell_who_is_there_still(bed: Bed) -> None:
+    """What a room of somebody's own goes on with is read like this."""
+    gone, stays = (f"@agent-{name}{secrets.token_hex(3)}:{SERVER_NAME}" for name in ("gone", "stays"))
+    for agent in (gone, stays):
+        await bed.homeserver.ensure_user(agent)
+    room = await bed.homeserver.create_room({"invite": [gone, stays]})
+    for agent in (gone, stays):
+        await bed.homeserver.join(room, user=agent)
+    await bed.homeserver.leave(room, user=gone)
+
+    state = await bed.homeserver.state(room, user=gone)
+
+    members = {e["state_key"]: e["content"]["membership"] for e in state if e["type"] == "m.room.member"}
+    assert members == {BOT: "join", stays: "join", gone: "leave"}
+
+
 async def test_a_proxy_that_takes_connections_and_drops_them_is_a_homeserver_that_is_away(
     bed: Bed, store: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,10 +9,10 @@ from appservice.conversations.running import Outcome
 from appservice.homeserver import events
 from appservice.store import audit, turns
 from tests.support.rosters import NAMES, human, team
-from tests.support.talk import Talk
+from tests.support.talk import ROOM, Content, Talk
 
 LEAD, ONE, TWO = (NAMES.user(name) for name in ("lead", "one", "two"))
-OP, ALICE = "@op:hs", "@alice:hs"
+OP, ALICE, BOB = "@op:hs", "@alice:hs", "@bob:hs"
 COMPANY = team("red", "lead", "one", "two") + human("alice", 1)
 
 
@@ -85,6 +85,49 @@ async def test_a_reply_that_mentions_nobody_but_its_author_goes_on(talk: Talk) -
     thread, _ = await talk.say(OP, "one, look", ONE)
 
     assert await asked(talk, OP, "as I said", OP, thread=thread) == ["one"]
+
+
+# -- @room ------------------------------------------------------------------------------------------------------------
+
+FOR_ALL: Content = {"m.mentions": {"room": True}}
+
+
+async def two_teams(talk: Talk, **levels: object) -> None:
+    await talk.declare(COMPANY + team("blue", "chief", "other") + human("bob", 2, "accessibleTeams: [red]"))
+    await talk.room("team", OP, ALICE, BOB, LEAD, ONE, NAMES.user("chief"), owner="red")
+    powers = {"users": {OP: 100, ALICE: 0, BOB: 50}} | levels
+    talk.house.state[ROOM] = [
+        {"type": "m.room.create", "state_key": "", "sender": NAMES.bot, "content": {"room_version": "12"}},
+        {"type": "m.room.power_levels", "state_key": "", "content": powers},
+    ]
+
+
+async def test_room_asks_the_leaders_that_somebody_may_ask_and_no_other_agent(talk: Talk) -> None:
+    await two_teams(talk)
+
+    assert (await talk.say(OP, "@room: look", **FOR_ALL))[1] == {"chief": "@room: look", "lead": "@room: look"}
+    assert (await talk.say(BOB, "@room: look", **FOR_ALL))[1] == {"lead": "@room: look"}
+    assert talk.house.sent == [], "nobody is told that a leader is not for them"
+
+
+async def test_room_of_somebody_without_the_power_to_notify_the_room_asks_nobody(talk: Talk) -> None:
+    await two_teams(talk)
+    assert (await talk.say(ALICE, "@room: look", **FOR_ALL))[1] == {}
+    mentions: Content = {"m.mentions": {"room": True, "user_ids": [ONE]}}
+    assert list((await talk.say(ALICE, "@room and one: look", **mentions))[1]) == ["one"]
+
+
+async def test_how_much_power_that_takes_is_what_the_room_says(talk: Talk) -> None:
+    await two_teams(talk, notifications={"room": 0})
+    assert sorted((await talk.say(ALICE, "@room: look", **FOR_ALL))[1]) == ["chief", "lead"]
+
+
+async def test_room_in_a_thread_with_one_agent_ends_that_it_goes_on(talk: Talk) -> None:
+    await two_teams(talk)
+    thread, _ = await talk.say(BOB, "one, look", ONE)
+
+    assert sorted((await talk.say(BOB, "@room: look", thread=thread, **FOR_ALL))[1]) == ["lead"]
+    assert await asked(talk, BOB, "what do you think?", thread=thread) == []
 
 
 # -- agents that call each other --------------------------------------------------------------------------------------
