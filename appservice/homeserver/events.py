@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import unquote
 
 _LINK = re.compile(r"https://matrix\.to/#/([^\"'?<>\s]+)")
+_FALLBACK = re.compile(r"> (?:\* )?<@[^>\n]+>")  # how a quote that a client made begins, before spec 1.13
 _VARIATION = "\ufe0f"
 _SKIN = re.compile("[\U0001f3fb-\U0001f3ff]")
 _FENCE = re.compile(r"^(`{3,}|~{3,})[ \t]*(?:yaml|yml)?[ \t]*\n(.*?)^\1[ \t]*$", re.MULTILINE | re.DOTALL)
@@ -65,7 +66,7 @@ class Event:
     def body(self) -> str:
         """Plain text without NUL and without the reply fallback; '' when there is none."""
         text = text_of(self.content.get("body")).replace("\0", "")
-        if self.replies_to and text.startswith("> "):
+        if self.replies_to and _FALLBACK.match(text):
             _, _, text = text.partition("\n\n")
         return text
 

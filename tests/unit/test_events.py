@@ -72,14 +72,26 @@ def test_a_stop_sign_is_one_with_any_variation() -> None:
     assert reaction("👍🏽") == "👍"
 
 
-def test_the_reply_fallback_is_not_part_of_what_was_said() -> None:
-    content = {"body": "> <@a:hs> old words\n\nnew words", "m.relates_to": {"m.in_reply_to": {"event_id": "$1"}}}
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("> <@a:hs> old words\n\nnew words", "new words"),
+        ("> * <@a:hs> waves\n> and smiles\n\nnew words\n\nand more", "new words\n\nand more"),
+        ("> the plan\n@one is that right?", "> the plan\n@one is that right?"),
+        ("> the plan\n\nis that right?", "> the plan\n\nis that right?"),
+        ("> <b>the plan</b>\n\nyes", "> <b>the plan</b>\n\nyes"),
+    ],
+)
+def test_the_reply_fallback_is_not_part_of_what_was_said_and_a_quote_of_the_writers_own_is(
+    body: str, said: str
+) -> None:
+    content = {"body": body, "m.relates_to": {"m.in_reply_to": {"event_id": "$1"}}}
     event = events.parse(
         {"event_id": "$2", "room_id": "!r", "type": "m.room.message", "sender": DORA, "content": content}
     )
 
     assert event is not None
-    assert event.body == "new words"
+    assert event.body == said
 
 
 @pytest.mark.parametrize(
