@@ -291,7 +291,7 @@ class Router:
     async def _passed_on(self, room: Room) -> Effect:
         """The agent that reads a room has left it: another one there does so from now on."""
         state = await self._homeserver.state(room.room_id, user=room.owner)
-        if owner := own.heir(await self._declared.roster(), state, room.owner):
+        if owner := own.reader(await self._declared.roster(), state, room.owner):
             return Effect(write=lambda db: rooms.put(db, replace(room, owner=owner)))
         return Effect(write=lambda db: rooms.remove(db, room.room_id))
 

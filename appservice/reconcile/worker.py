@@ -312,14 +312,14 @@ class WorkerReconciler:
     async def _forget(self, name: str) -> None:
         self._w.identities.forget(name)
         direct = [room for room in await self._rooms_of(name) if room.purpose == "direct"]
-        heirs = await self._heirs(name, direct)
+        readers = await self._readers(name, direct)
 
         async def forget(db: Connection) -> None:
             if not await objects.forget(db, Key("Worker", name)):
                 return
             await meta.put(db, meta.KEEP_FILES + name, "")
             for room in direct:
-                if owner := heirs[room.room_id]:
+                if owner := readers[room.room_id]:
                     await rooms.put(db, replace(room, owner=owner))
                 else:
                     await rooms.remove(db, room.room_id)
@@ -328,14 +328,14 @@ class WorkerReconciler:
         self._w.changes.publish(Key("Worker", name))
         log.info("worker gone", worker=name)
 
-    async def _heirs(self, name: str, direct: Sequence[rooms.Room]) -> dict[str, str]:
+    async def _readers(self, name: str, direct: Sequence[rooms.Room]) -> dict[str, str]:
         """Which agent reads each of these rooms of people's own now that this one has left them."""
         roster, user = await self._w.declared.roster(), self._user(name)
         try:
             states = {room.room_id: await self._w.homeserver.state(room.room_id, user=user) for room in direct}
         except Exception as error:
             raise readable(error, f"read who is in the rooms that {name} has left") from error
-        return {room_id: own.heir(roster, state, user) for room_id, state in states.items()}
+        return {room_id: own.reader(roster, state, user) for room_id, state in states.items()}
 
     async def _rooms_of(self, name: str) -> list[rooms.Room]:
         return [room for room in await rooms.every(self._w.store) if room.owner in (name, self._user(name))]

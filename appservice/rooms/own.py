@@ -6,10 +6,11 @@ from typing import Any
 from appservice.policy.roster import Roster
 
 
-def heir(roster: Roster, state: Sequence[Mapping[str, Any]], gone: str) -> str:
-    """The agent that reads a room from now on when the one that did has left it; '' when none is there. `state`: the
-    room's, as the one who is gone may read it."""
-    return min((user for user in _joined(state) if user != gone and roster.agent_of(user)), default="")
+def reader(roster: Roster, state: Sequence[Mapping[str, Any]], before: str) -> str:
+    """The agent that reads a room which the one that did has left; '' when none is there. `state`: the room's, as the
+    one who left may read it; it goes on if it has come back since."""
+    here = _joined(state)
+    return before if before in here else min((user for user in here if roster.agent_of(user)), default="")
 
 
 def _joined(state: Sequence[Mapping[str, Any]]) -> list[str]:

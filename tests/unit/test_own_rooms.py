@@ -67,6 +67,14 @@ async def test_when_the_first_agent_leaves_the_second_one_has_the_room(talk: Tal
     assert await rooms.get(talk.store, ROOM) is None
 
 
+async def test_a_leave_that_is_read_after_the_agent_came_back_changes_nothing(talk: Talk) -> None:
+    await room_with_one(talk, OP)
+    await talk.member(TWO, "invite", by=OP)
+    await talk.event(OP, "m.room.member", {"membership": "leave"}, state_key=ONE)
+
+    assert (await known(talk)).owner == ONE
+
+
 async def test_nothing_runs_is_said_by_the_agent_where_the_bot_is_not(talk: Talk) -> None:
     await room_with_one(talk, OP)
     await talk.say(OP, "!stop")
