@@ -36,14 +36,13 @@ async def follow_objects(the: World, call: Call, kind: str, test: Test, steady: 
         async with the.streams.opened(call.request) as stream:
             at = await watch.begin(stream) if start == NOWHERE else start
             rights = _Rights(call)
-            while True:
+            while not the.streams.ended:
                 await rights.still()
                 changed.clear()
                 at = await watch.go_on(stream, at)
-                if not await the.streams.until(changed):
-                    if the.streams.ended:
-                        break
+                if not stream.due_s:  # what changes may be no business of this reader
                     await stream.send("BOOKMARK", _bookmark(kind, at), id_=str(at))
+                await the.streams.until(changed, stream.due_s)
     return stream.response
 
 
@@ -118,7 +117,7 @@ async def follow_log(the: World, call: Call, name: str, lines: int) -> web.Strea
     async with the.streams.opened(call.request) as stream:
         for line in before[-lines:]:
             await stream.send("line", {"line": line})
-        quiet_s, rights = 0.0, _Rights(call)
+        rights = _Rights(call)
         while not the.streams.ended:
             await the.streams.until(asyncio.Event(), LOG_EVERY_S)
             await rights.still()
@@ -127,9 +126,7 @@ async def follow_log(the: World, call: Call, name: str, lines: int) -> web.Strea
             for line in fresh:
                 await stream.send("line", {"line": line})
             before = now
-            quiet_s = 0.0 if fresh else quiet_s + LOG_EVERY_S
-            if quiet_s >= HEARTBEAT_S:
-                quiet_s = 0.0
+            if stream.due_s < LOG_EVERY_S:
                 await stream.send("BOOKMARK", {})
     return stream.response
 
@@ -159,7 +156,7 @@ async def follow_command(
         work.add_done_callback(lambda _: news.set())
         try:
             while not work.done() and not the.streams.ended:
-                if not await the.streams.until(news):
+                if not await the.streams.until(news, stream.due_s):
                     await stream.send("BOOKMARK", {})
                 elif not work.done():
                     await stream.send("progress", {"text": shown[-1]})

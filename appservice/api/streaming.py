@@ -9,6 +9,7 @@ import json
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from time import monotonic
 from typing import Any, Final
 
 import structlog
@@ -31,10 +32,16 @@ class Slow(Exception):
 
 
 class Stream:
-    """One reader. `send` returns once the event is with the system; raises Slow."""
+    """One reader. `send` returns once the event is with the system; raises Slow. `due_s`: how long from now until a
+    reader that hears nothing else is to hear a heartbeat."""
 
     def __init__(self, response: web.StreamResponse) -> None:
         self.response = response
+        self._sent = monotonic()
+
+    @property
+    def due_s(self) -> float:
+        return max(0.0, self._sent + HEARTBEAT_S - monotonic())
 
     async def send(self, event: str, data: Any, *, id_: str = "") -> None:
         head = f"event: {event}\n" + (f"id: {id_}\n" if id_ else "")
@@ -44,10 +51,11 @@ class Stream:
                 await self.response.write(f"{head}data: {text}\n\n".encode("utf-8", "replace"))
         except TimeoutError:
             raise Slow from None
+        self._sent = monotonic()
 
 
 class Streams:
-    """All of them. `until`: an event that a reader waits for, or the next heartbeat, or the end."""
+    """All of them. `until`: an event that a reader waits for, or some time, or the end."""
 
     def __init__(self) -> None:
         self._ending = asyncio.Event()
@@ -93,7 +101,7 @@ class Streams:
         finally:
             self._open[who] -= 1
 
-    async def until(self, news: asyncio.Event, timeout_s: float = HEARTBEAT_S) -> bool:
+    async def until(self, news: asyncio.Event, timeout_s: float) -> bool:
         """Whether there is news; False after a while, or at the end."""
         waits = [asyncio.ensure_future(event.wait()) for event in (news, self._ending)]
         try:

@@ -10,6 +10,7 @@ from aiohttp import ClientSession
 
 from appservice.api import streaming
 from appservice.store import versions
+from appservice.store.changes import Key
 from tests.support.api import Api
 from tests.support.rest import Ours, opened, served
 
@@ -75,6 +76,29 @@ async def test_who_goes_on_by_labels_hears_of_what_they_may_have_and_of_nothing_
         "gpt-test",
         "Running",
     )
+
+
+async def test_who_hears_of_no_change_gets_a_bookmark_all_the_same(
+    world: Ours, rest: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However much else changes: a reader without a sign of life takes the connection for dead."""
+    monkeypatch.setattr(streaming, "HEARTBEAT_S", 0.3)
+    await world.declare("a", "b")
+    start = (await rest.ask("GET", "workers")).version
+    async with rest.follow("workers", watch="true", fieldSelector="metadata.name=a", resourceVersion=start) as news:
+
+        async def bustle() -> None:
+            await world.become("b", "Running")
+            while True:
+                world.changes.publish(Key("Worker", "b"))
+                await asyncio.sleep(0)
+
+        bustling = asyncio.create_task(bustle())
+        await news.until(lambda: len(news.events) >= 2, "two bookmarks")
+        bustling.cancel()
+        newest = str(await versions.newest(world.store))
+    assert [event for event, _ in news.events[:2]] == ["BOOKMARK", "BOOKMARK"]
+    assert news.events[1][1]["object"]["metadata"]["resourceVersion"] == newest
 
 
 async def test_nobody_can_resume_from_within_the_first_list(world: Ours, rest: Api) -> None:
