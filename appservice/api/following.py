@@ -33,7 +33,7 @@ async def follow_objects(the: World, call: Call, kind: str, test: Test, steady: 
     start = resumed(given, newest=newest, horizon=await versions.horizon(the.store)) if given else NOWHERE
     watch = _Watch(the, kind, test, steady, by_name(call.query["fieldSelector"]), start)
     with the.changes.listen() as changed:
-        async with the.streams.opened(call.request) as stream:
+        async with the.streams.opened(call.request, call.id) as stream:
             at = await watch.begin(stream) if start == NOWHERE else start
             rights = _Rights(call)
             while not the.streams.ended:
@@ -114,7 +114,7 @@ async def follow_log(the: World, call: Call, name: str, lines: int) -> web.Strea
     """The last lines, then others as they are written. As much is read each time, for each to be compared with all."""
     most = max(lines, LOG_LINES)
     before = (await the.logs(name, most)).splitlines()
-    async with the.streams.opened(call.request) as stream:
+    async with the.streams.opened(call.request, call.id) as stream:
         for line in before[-lines:]:
             await stream.send("line", {"line": line})
         rights = _Rights(call)
@@ -151,7 +151,7 @@ async def follow_command(
             shown[-1] = text
             news.set()
 
-    async with the.streams.opened(call.request, "commands run") as stream:
+    async with the.streams.opened(call.request, call.id, "commands run") as stream:
         work = asyncio.ensure_future(obey(progress))
         work.add_done_callback(lambda _: news.set())
         try:

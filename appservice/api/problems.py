@@ -109,6 +109,11 @@ def foreseen(error: Exception, *, reference: str) -> OpsroomError:
     return Broken("Something broke on Opsroom's side.", fix=f"Its log has the details under reference {reference}.")
 
 
+def named(reference: str) -> str:
+    """How an answer names its request."""
+    return f"urn:opsroom:request:{reference}"
+
+
 def document(error: OpsroomError, *, instance: str) -> dict[str, Any]:
     return {
         "type": f"urn:opsroom:problem:{error.code}",

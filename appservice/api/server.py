@@ -95,9 +95,8 @@ async def _problems(request: web.Request, handler: Callable[[web.Request], Any])
     try:
         answer = await handler(request)
     except Exception as error:  # noqa: BLE001 - nobody gets a traceback
-        answer = problems.answer(
-            problems.foreseen(error, reference=reference), instance=f"urn:opsroom:request:{reference}"
-        )
+        found = problems.foreseen(error, reference=reference)
+        answer = problems.answer(found, instance=problems.named(reference))
     return answer
 
 

@@ -75,9 +75,11 @@ class Streams:
         self._ending.set()
 
     @asynccontextmanager
-    async def opened(self, request: web.Request, who: str = "readers follow something") -> AsyncIterator[Stream]:
-        """What is wrong inside is the last event that the reader gets. `who`: one of those that are counted together.
-        Raises Limit when there are too many."""
+    async def opened(
+        self, request: web.Request, reference: str, who: str = "readers follow something"
+    ) -> AsyncIterator[Stream]:
+        """What is wrong inside is the last event that the reader gets. `reference` names the request; `who`: one of
+        those that are counted together. Raises Limit when there are too many."""
         if self._open[who] >= MOST_READERS:
             raise Limit(f"{MOST_READERS} {who} already.", fix="End some of them.")
         response = web.StreamResponse(headers={"Content-Type": EVENTS, "Cache-Control": "no-store"})
@@ -95,7 +97,7 @@ class Streams:
                     request.transport.abort()
             except Exception as error:  # noqa: BLE001 - the answer has begun: this is its last event
                 with suppress(ConnectionResetError, Slow):
-                    await stream.send("error", self._last_word(error, request))
+                    await stream.send("error", self._last_word(error, reference))
             with suppress(ConnectionResetError):
                 await response.write_eof()
         finally:
@@ -112,8 +114,9 @@ class Streams:
         return news.is_set() and not self.ended
 
     @staticmethod
-    def _last_word(error: Exception, request: web.Request) -> dict[str, Any]:
-        return problems.document(problems.foreseen(error, reference=request.path), instance=request.path)
+    def _last_word(error: Exception, reference: str) -> dict[str, Any]:
+        found = problems.foreseen(error, reference=reference)
+        return problems.document(found, instance=problems.named(reference))
 
 
 def resumed(given: str, *, newest: int, horizon: int) -> int:

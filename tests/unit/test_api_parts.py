@@ -312,7 +312,7 @@ async def test_a_reader_that_does_not_read_is_dropped(monkeypatch: pytest.Monkey
     streams, dropped = streaming.Streams(), asyncio.Event()
 
     async def endless(request: web.Request) -> web.StreamResponse:
-        async with streams.opened(request) as stream:
+        async with streams.opened(request, "ab12") as stream:
             while not streams.ended:
                 await stream.send("line", {"line": "x" * 100_000})
         dropped.set()

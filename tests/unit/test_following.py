@@ -1,12 +1,14 @@
 """What readers of the REST API see of changes."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import ClientSession
+from structlog.testing import capture_logs
 
 from appservice.api import streaming
 from appservice.store import versions
@@ -174,6 +176,22 @@ async def test_a_long_log_is_followed_from_its_last_lines_on(world: Ours, rest: 
             written.write("the next\n")
         await news.until(lambda: any(data.get("line") == "the next" for _, data in news.events), "the next line")
     assert [data["line"] for _, data in news.events] == ["line 298", "line 299", "the next"]
+
+
+async def test_an_error_that_ends_a_stream_names_the_request(world: Ours, rest: Api, tmp_path: Path) -> None:
+    """As the header does, and the log, where its details are: a path would be that of every request like it."""
+    await world.declare("a")
+    (tmp_path / "a").write_text("first\n")
+    with capture_logs() as logged:
+        async with rest.http.get(f"{rest.url}/api/v1/workers/a/logs", params={"follow": "true"}) as answer:
+            reference = answer.headers["X-Request-Id"]
+            (tmp_path / "a").unlink()
+            *_, last = (await answer.text()).strip().split("\n\n")
+    event, data = last.splitlines()
+    told = json.loads(data.removeprefix("data: "))
+    assert (event, told["instance"]) == ("event: error", f"urn:opsroom:request:{reference}")
+    assert f"reference {reference}" in told["problems"][0]["fix"]
+    assert [one["reference"] for one in logged if one["event"] == "request broke"] == [reference]
 
 
 async def test_commands_and_readers_are_counted_apart(world: Ours, rest: Api, monkeypatch: pytest.MonkeyPatch) -> None:
