@@ -78,17 +78,19 @@ def as_yaml(declared: Mapping[str, Any]) -> Written:
         ) from error
 
 
-def several(data: bytes, media_type: str) -> bytes:
-    """Documents as YAML: a stream of them, a JSON object, a list of objects, or a List."""
+def several(data: bytes, media_type: str) -> tuple[bytes, list[str]]:
+    """Documents as YAML, and the resourceVersion of each that its author has seen: a stream of them, a JSON object, a
+    list of objects, or a List."""
     if media_type != "application/json":
-        return data
+        return data, [_version(tree.value) for tree in read(data, source=SOURCE).trees]
     value = read_json(data)
     if isinstance(value, dict) and isinstance(value.get("items"), list) and str(value.get("kind")).endswith("List"):
         value = value["items"]
     found = value if isinstance(value, list) else [value]
     if not all(isinstance(one, dict) for one in found):
         raise Malformed("The body is JSON, and not made of objects.", fix="Send an object, or a list of objects.")
-    return b"---\n".join(as_yaml(one).data for one in found)
+    made = [as_yaml(one) for one in found]
+    return b"---\n".join(one.data for one in made), [one.version for one in made]
 
 
 def _completed(declared: dict[str, Any], kind: Kind, name: str) -> dict[str, Any]:

@@ -102,16 +102,16 @@ class Writing:
                     fix="Say what becomes of them: files=keep or files=delete.",
                 )
         seen = _seen(call, "")
-        parts = await objects.owned_by(self._w.store, str(stored.key))
+        keep_files = files == "keep"
+        steps = planning.deletion(stored, await self._known(), keep_files=keep_files)
 
         async def first(db: Connection) -> None:
             await self._unchanged(db, stored.key, seen)
 
         views, _ = await self._done(
             call,
-            lambda also: self._w.desk.delete(stored, _author(call), keep_files=files == "keep", also=also, first=first),
+            lambda also: self._w.desk.delete(stored, _author(call), keep_files=keep_files, also=also, first=first),
         )
-        steps = [Step(key=one.key, action="delete") for one in (stored, *parts)]
         return answered(views[0] | _plan(call, steps), status=202)
 
     async def restart(self, call: Call) -> web.Response:
@@ -125,14 +125,22 @@ class Writing:
         return answered(found | _plan(call, steps), status=202)
 
     async def apply(self, call: Call, sent: tuple[bytes, str]) -> web.Response:
-        data = await asyncio.to_thread(bodies.several, *sent)
+        data, given = await asyncio.to_thread(bodies.several, *sent)
         documents = await asyncio.to_thread(self._w.read, data, bodies.SOURCE)
+        seen = [(Key(one.kind, one.name), version) for one, version in zip(documents, given, strict=True)]
         prune, expected = call.query["prune"], call.query["planDigest"]
         known = await self._known()
         steps = planning.plan(documents, known, prune=prune)
+
+        async def first(db: Connection) -> None:
+            for key, version in seen:
+                await self._fresh(db, key, version)
+
         views, done = await self._done(
             call,
-            lambda also: self._w.desk.declare(documents, _author(call), prune=prune, expected=expected, also=also),
+            lambda also: self._w.desk.declare(
+                documents, _author(call), prune=prune, expected=expected, also=also, first=first
+            ),
         )
         results = [
             {"kind": key.kind, "name": key.name, "action": action, "object": view}

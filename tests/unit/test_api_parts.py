@@ -179,7 +179,8 @@ def test_several_documents_come_in_several_shapes() -> None:
     one = b'{"apiVersion": "hiclaw.io/v1beta1", "kind": "Worker", "metadata": {"name": "%s"}, "spec": {"model": "m"}}'
     a, b = one % b"a", one % b"b"
     for data in (b"[" + a + b"," + b + b"]", b'{"kind": "WorkerList", "items": [' + a + b"," + b + b"]}"):
-        assert [found.name for found in registry.parse(several(data, "application/json"), source="x")] == ["a", "b"]
+        made, _ = several(data, "application/json")
+        assert [found.name for found in registry.parse(made, source="x")] == ["a", "b"]
     with pytest.raises(Malformed):
         several(b"[1]", "application/json")
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.api import Api
+from appservice.resources.printing import to_yaml
+from tests.support.api import Answered, Api
 from tests.support.rest import Ours, opened, served
 
 
@@ -53,3 +54,49 @@ async def test_clients_of_hiclaw_find_what_they_know(world: Ours, rest: Api) -> 
         assert (answer.status, await answer.json()) == (200, {"alive": True})
     woken = await rest.ask("POST", "workers/a/ensure-ready")
     assert (woken.status, woken.body["spec"].get("state", "Running")) == (200, "Running")
+
+
+@pytest.mark.parametrize("form", ["json", "yaml"])
+async def test_an_apply_overwrites_nothing_that_its_author_has_not_seen(world: Ours, rest: Api, form: str) -> None:
+    """All of it or none: one document that is behind keeps the others back, too."""
+    await world.declare("a", "b")
+    read = (await rest.ask("GET", "workers")).body["items"]
+
+    async def apply() -> Answered:
+        for item in read:
+            item["spec"]["model"] = "mine"
+        if form == "json":
+            return await rest.ask("POST", "apply", {"kind": "WorkerList", "items": read})
+        text = "---\n".join(to_yaml(item) for item in read).encode()
+        return await rest.ask("POST", "apply", text, headers={"Content-Type": "application/yaml"})
+
+    await world.become("b", "Running")
+    late = await apply()
+    assert (late.status, "`worker/b` has changed since you read it" in late.body["detail"]) == (409, True)
+    assert (await rest.ask("GET", "workers/a")).body["spec"]["model"] == "gpt-test"
+    read = (await rest.ask("GET", "workers")).body["items"]
+    done = await apply()
+    assert [one["action"] for one in done.body["results"]] == ["changed", "changed"]
+    del read[0]["metadata"]["resourceVersion"], read[1]
+    assert (await apply()).status == 200
+
+
+async def test_a_deletion_that_is_only_planned_says_what_goes(world: Ours, rest: Api) -> None:
+    await world.declare("a")
+    team = {"metadata": {"name": "dev"}, "spec": {"leader": {"name": "lena", "model": "m"}}}
+    assert (await rest.ask("POST", "teams", team)).status == 201
+    for path, files, said in (
+        ("workers/a", "keep", {"a": "its sandbox, token, storage user and room go; its files stay"}),
+        (
+            "teams/dev",
+            "delete",
+            {
+                "dev": "its rooms go, and its agents; the team's common files stay",
+                "lena": "its sandbox, token, storage user and room go; its files go, too",
+            },
+        ),
+    ):
+        plan = (await rest.ask("DELETE", path, dryRun="All", files=files)).body["plan"]
+        assert {one["name"]: one["note"] for one in plan} == said
+        assert {one["action"] for one in plan} == {"delete"}
+        assert (await rest.ask("GET", path)).status == 200
