@@ -9,7 +9,7 @@ from aiohttp import web
 
 from appservice.api.problems import Malformed, WrongType
 from appservice.api.routing import Route
-from appservice.resources.document import read
+from appservice.resources import document
 from appservice.resources.kind import Kind
 from appservice.resources.metadata import WRITTEN_BY_SERVER
 from appservice.resources.printing import to_yaml
@@ -60,7 +60,7 @@ def written(data: bytes, media_type: str, kind: Kind, name: str = "") -> Written
     """One document that was sent. In JSON, what the address says already may be left out."""
     if media_type == "application/json":
         return as_yaml(_completed(read_map(data), kind, name))
-    trees = read(data, source=SOURCE).trees
+    trees = document.read(data, source=SOURCE).trees
     if len(trees) > 1:
         raise Malformed("The body has several documents.", fix="Send one here; /api/v1/apply takes several.")
     return Written(data=data, version=_version(trees[0].value) if trees else "")
@@ -82,11 +82,8 @@ def several(data: bytes, media_type: str) -> tuple[bytes, list[str]]:
     """Documents as YAML, and the resourceVersion of each that its author has seen: a stream of them, a JSON object, a
     list of objects, or a List."""
     if media_type != "application/json":
-        return data, [_version(tree.value) for tree in read(data, source=SOURCE).trees]
-    value = read_json(data)
-    if isinstance(value, dict) and isinstance(value.get("items"), list) and str(value.get("kind")).endswith("List"):
-        value = value["items"]
-    found = value if isinstance(value, list) else [value]
+        return data, [_version(tree.value) for tree in document.read(data, source=SOURCE).trees]
+    found = document.several(read_json(data))
     if not all(isinstance(one, dict) for one in found):
         raise Malformed("The body is JSON, and not made of objects.", fix="Send an object, or a list of objects.")
     made = [as_yaml(one) for one in found]

@@ -85,15 +85,14 @@ def _said(told: Mapping[str, Any]) -> str:
 
 def _apply(client: Client, options: argparse.Namespace) -> int:
     text, source = typed.documents(options.files_given)
-    if not options.no_wait:
+    if options.dry_run or not options.no_wait:
         return _obey(client, shell.words("apply", vars(options)), given=text, source=source)
     prune = "true" if options.prune else ""
     done = client.ask("POST", "apply", text, dryRun="All", prune=prune)
-    if not options.dry_run:
-        goes = [f"{step['kind'].lower()}/{step['name']}" for step in done["plan"] if step["action"] == "delete"]
-        if goes and not options.yes:
-            raise Invalid(f"this destroys {', '.join(goes)}. Nothing was done.", fix="Say --yes to do it.")
-        done = client.ask("POST", "apply", text, prune=prune, planDigest=done["planDigest"])
+    goes = [f"{step['kind'].lower()}/{step['name']}" for step in done["plan"] if step["action"] == "delete"]
+    if goes and not options.yes:
+        raise Invalid(f"this destroys {', '.join(goes)}. Nothing was done.", fix="Say --yes to do it.")
+    done = client.ask("POST", "apply", text, prune=prune, planDigest=done["planDigest"])
     for one in done["results"]:
         console.answer(f"{one['action']} {one['kind'].lower()}/{one['name']}")
     return 0

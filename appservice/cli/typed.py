@@ -1,5 +1,6 @@
 """What was typed in a shell: which objects, which files, how long."""
 
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,6 +8,8 @@ from typing import Final
 
 from appservice.errors import Invalid
 from appservice.resources import registry
+from appservice.resources.document import several
+from appservice.resources.printing import to_yaml
 
 _YAML: Final = (".yaml", ".yml", ".json")
 
@@ -47,12 +50,26 @@ def documents(given: Sequence[str]) -> tuple[str, str]:
 
 def _texts(word: str) -> list[tuple[str, str]]:
     if word == "-":
-        return [("standard input", sys.stdin.read())]
+        return [("standard input", _documents(sys.stdin.read()))]
     path = Path(word).expanduser()
     files = sorted(one for one in path.iterdir() if one.suffix in _YAML) if path.is_dir() else [path]
     if not files:
         raise Invalid(f"{path} has no .yaml file.", fix="Name the file itself.")
     try:
-        return [(file.name, file.read_text("utf-8")) for file in files]
+        return [(file.name, _documents(file.read_text("utf-8"))) for file in files]
     except UnicodeDecodeError as error:
         raise Invalid(f"{path} is not UTF-8 text.", fix="Save it as UTF-8.") from error
+
+
+def _documents(text: str) -> str:
+    """A list in JSON, as `get -o json` prints it, as the documents in it; anything else is left to who reads YAML."""
+    if not text.lstrip().startswith(("{", "[")):
+        return text
+    try:
+        value = json.loads(text)
+        found = several(value)
+        if found == [value] or not all(isinstance(one, dict) for one in found):
+            return text
+        return "---\n".join(to_yaml(one) for one in found)
+    except (ValueError, RecursionError):
+        return text

@@ -54,3 +54,10 @@ def read(data: bytes, *, source: str) -> Reading:
     if not composed.trees and not faults:
         faults.append(Fault(what="The file has no document in it.", fix="Begin one with `apiVersion:` and `kind:`."))
     return Reading(source=decoded, trees=maps, faults=tuple(faults))
+
+
+def several(value: Any) -> list[Any]:
+    """What JSON declares: an object, a list of them, or a List as Kubernetes prints it."""
+    if isinstance(value, dict) and isinstance(value.get("items"), list) and str(value.get("kind")).endswith("List"):
+        value = value["items"]
+    return value if isinstance(value, list) else [value]

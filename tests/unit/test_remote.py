@@ -1,0 +1,105 @@
+"""Commands in a shell at the REST API of this process: how objects are named, what is sent, what is shown."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from appservice.cli.main import main
+from appservice.ops.answer import Answer
+from appservice.resources import registry
+from appservice.store import status
+from appservice.store.changes import Key
+from appservice.store.declaring import Author
+from appservice.store.status import Status
+from tests.support.rest import Ours, opened, served
+from tests.support.stack import document, worker_yaml
+
+Run = Callable[..., Awaitable["Ended"]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def obeyed() -> list[tuple[str, ...]]:
+    """What the room was told to do."""
+    return []
+
+
+@pytest.fixture
+async def world(tmp_path: Path, obeyed: list[tuple[str, ...]]) -> AsyncIterator[Ours]:
+    async def obey(words: Sequence[str], **_more: Any) -> Answer:
+        obeyed.append(tuple(words))
+        return Answer(text="what it would do")
+
+    async with opened(tmp_path) as found:
+        yield replace(found, obey=obey)
+
+
+@pytest.fixture
+async def opsroom(world: Ours, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> AsyncIterator[Run]:
+    """`opsroom ...` at that server."""
+    token = tmp_path / "token"
+    token.write_text("t")
+    async with served(world) as rest:
+
+        async def run(*words: object) -> Ended:
+            typed = [*map(str, words), "--server", rest.url, "--token-file", str(token)]
+            capsys.readouterr()
+            with capture_logs():
+                code = await asyncio.to_thread(main, typed)
+            said = capsys.readouterr()
+            return Ended(code=code, out=said.out, err=said.err)
+
+        yield run
+
+
+async def declare(world: Ours, *texts: str) -> None:
+    documents = registry.parse("---\n".join(texts).encode(), source="test")
+    await world.desk.declare(documents, Author(user="@op:hs", cause="$1", now=0.0))
+
+
+async def become(world: Ours, kind: str, name: str, phase: str, **facts: str) -> None:
+    found = Status(phase=phase, observed_generation=1, facts=facts)
+    await world.store.write(lambda db: status.put(db, Key(kind, name), found))
+
+
+BOB = document("Human", "bob", displayName="Bob B.", permissionLevel="3")
+TEAM = document("Team", "dev", leader="{name: lena, model: m}", workers="[{name: max, model: m}]")
+
+
+async def test_a_dry_run_shows_the_plan_and_does_nothing_whether_it_would_wait_or_not(
+    world: Ours, opsroom: Run, obeyed: list[tuple[str, ...]], tmp_path: Path
+) -> None:
+    (tmp_path / "a.yaml").write_text(worker_yaml("a"))
+    for more in ((), ("--no-wait",)):
+        done = await opsroom("apply", "-f", tmp_path / "a.yaml", "--dry-run", *more)
+        assert (done.code, done.out) == (0, "what it would do\n")
+        assert obeyed.pop() == ("apply", "--dry-run")
+    assert "There is nothing" in (await opsroom("get", "workers")).err
+    done = await opsroom("apply", "-f", tmp_path / "a.yaml", "--no-wait")
+    assert (done.code, done.out, obeyed) == (0, "created worker/a\n", [])
+
+
+@pytest.mark.parametrize("kinds", ["workers", "all"])
+async def test_a_list_in_json_can_be_applied(world: Ours, opsroom: Run, tmp_path: Path, kinds: str) -> None:
+    await declare(world, worker_yaml("a", soul='"first: second"'), worker_yaml("b"), BOB)
+    (tmp_path / "all.json").write_text((await opsroom("get", kinds, "-o", "json")).out)
+    done = await opsroom("apply", "-f", tmp_path / "all.json", "--no-wait")
+    names = ["worker/a", "worker/b", *(["human/bob"] if kinds == "all" else [])]
+    assert (done.code, done.out.splitlines()) == (0, [f"unchanged {name}" for name in names])
+    (tmp_path / "one.json").write_text((await opsroom("get", "worker/a", "-o", "json")).out)
+    assert (await opsroom("apply", "-f", tmp_path / "one.json", "--no-wait")).out == "unchanged worker/a\n"
+    for wrong in ("[1]", "{", '{"kind": "List", "items": [' + "[" * 5_000):
+        (tmp_path / "wrong.json").write_text(wrong)
+        told = await opsroom("apply", "-f", tmp_path / "wrong.json", "--no-wait")
+        assert (told.code, told.out, "the body" in told.err) == (2, "", True), told
