@@ -76,6 +76,8 @@ class Client:
         self, method: str, path: str, body: Any = None, *, timeout_s: float | None = None, **query: Any
     ) -> Iterator[tuple[str, Any]]:
         """Server-sent events as they come. Raises TimeoutError after that time; without one it goes on for ever."""
+        if timeout_s is not None and timeout_s <= 0:
+            raise TimeoutError  # to a socket, no time would mean not to wait for its answer at all
         deadline = monotonic() + timeout_s if timeout_s is not None else None
         with self._answer(method, path, body, query, timeout_s, "text/event-stream") as (answer, connection):
             if "event-stream" not in answer.headers.get("Content-Type", ""):

@@ -82,12 +82,15 @@ def _row(item: Mapping[str, Any], *, wide: bool) -> dict[str, str]:
     spec, status, metadata = item["spec"], item["status"], item["metadata"]
     owner = next((f"{one['kind'].lower()}/{one['name']}" for one in metadata.get("ownerReferences", ())), "")
     model = status.get("model") or spec.get("model", "")
-    row = {"NAME": metadata["name"], "STATE": state(item), "MODEL": model, "PART OF": owner}
+    row = {"NAME": metadata["name"], "STATE": state(item), "MODEL": model}
+    if item["kind"] == "Worker":
+        row |= {"RUNTIME": spec.get("runtime", "native"), "PART OF": owner}
     if item["kind"] == "Team":
         ready = f"{status.get('readyWorkers', 0)} of {status.get('totalWorkers', len(spec.get('workers', ())))} ready"
         row |= {"LEADER": spec["leader"]["name"], "WORKERS": ready}
     if item["kind"] == "Human":
-        row |= {"LEVEL": str(spec["permissionLevel"]), "MATRIX USER": status.get("matrixUserID", "")}
+        row |= {"DISPLAY NAME": spec["displayName"], "LEVEL": str(spec["permissionLevel"])}
+        row["MATRIX USER"] = status.get("matrixUserID", "")
     row["AGE"] = age(metadata["creationTimestamp"])
     if wide:
         row |= {

@@ -223,10 +223,11 @@ async def test_changes_are_followed(stack: Stack, alice: Path) -> None:
         preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # tests in the background would ignore it
     )
     assert process.stdout
-    assert await asyncio.wait_for(process.stdout.readline(), 30) == b"worker/cli-alice  Stopped  gpt-test\n"
+    assert await asyncio.wait_for(process.stdout.readline(), 30) == b"worker/cli-alice  Stopped  gpt-test  native\n"
     await stack.command("!set cli-alice model=followed")
-    while (line := await asyncio.wait_for(process.stdout.readline(), 30)) != b"worker/cli-alice  Stopped  followed\n":
-        assert line == b"worker/cli-alice  Updating  followed\n"
+    updating, done = (f"worker/cli-alice  {state}  followed  native\n".encode() for state in ("Updating", "Stopped"))
+    while (line := await asyncio.wait_for(process.stdout.readline(), 30)) != done:
+        assert line == updating
     process.send_signal(signal.SIGINT)
     assert await process.wait() == 130
 

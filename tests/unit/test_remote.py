@@ -103,3 +103,22 @@ async def test_a_list_in_json_can_be_applied(world: Ours, opsroom: Run, tmp_path
         (tmp_path / "wrong.json").write_text(wrong)
         told = await opsroom("apply", "-f", tmp_path / "wrong.json", "--no-wait")
         assert (told.code, told.out, "the body" in told.err) == (2, "", True), told
+
+
+async def test_lists_have_the_columns_of_the_room(world: Ours, opsroom: Run) -> None:
+    await declare(world, worker_yaml("alice"), worker_yaml("claw", runtime="openclaw"), BOB)
+    await become(world, "Human", "bob", "Active", matrixUserID="@bob:hs")
+    head, *rows = (await opsroom("get", "workers")).out.splitlines()
+    assert head.split() == ["NAME", "STATE", "MODEL", "RUNTIME", "AGE"]
+    assert [row.split()[3] for row in rows] == ["native", "openclaw"]
+    head, row = (await opsroom("get", "humans")).out.splitlines()
+    columns = {"NAME": "bob", "STATE": "Active", "DISPLAY NAME": "Bob B.", "LEVEL": "3", "MATRIX USER": "@bob:hs"}
+    assert {column: row[head.index(column) :].split("  ")[0] for column in columns} == columns
+
+
+async def test_no_time_to_wait_is_a_look(world: Ours, opsroom: Run) -> None:
+    await declare(world, worker_yaml("alice"))
+    late = await opsroom("wait", "alice", "--timeout", "0")
+    assert (late.code, late.err.startswith("opsroom: alice is not Ready after 0.")) == (1, True), late
+    await become(world, "Worker", "alice", "Running")
+    assert (await opsroom("wait", "alice", "--timeout", "0")).code == 0
