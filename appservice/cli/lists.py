@@ -1,4 +1,4 @@
-"""Objects in a shell: as lists, as documents, and followed as they change."""
+"""Objects in a shell: found by name, as lists, as documents, and followed as they change."""
 
 import argparse
 import json
@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from appservice.cli import console, terminal, typed
 from appservice.cli.client import Client
+from appservice.errors import NotFound
 from appservice.resources.printing import to_yaml
 
 
@@ -17,7 +18,7 @@ def get(client: Client, options: argparse.Namespace) -> int:
     if options.watch:
         return _watch(client, kinds, name, options)
     if name:
-        found = [one(client, kinds[0], name)]
+        found = [find(client, options.object)[1]]
     else:
         found = [item for kind in kinds for item in _listed(client, kind, options.selector)]
     match options.output:
@@ -37,6 +38,9 @@ def get(client: Client, options: argparse.Namespace) -> int:
 
 def _watch(client: Client, kinds: Sequence[str], name: str, options: argparse.Namespace) -> int:
     """What there is, then each change in a line, until it is interrupted."""
+    if typed.is_user(options.object):
+        kind, item = find(client, options.object)
+        kinds, name = [kind], item["metadata"]["name"]
     query = {"kind": kinds[0] if len(kinds) == 1 else "", "labelSelector": options.selector}
     for event, data in client.follow("GET", "watch", **query, fieldSelector=f"metadata.name={name}" if name else ""):
         item = data.get("object", {})
@@ -112,9 +116,34 @@ def state(item: Mapping[str, Any]) -> str:
     return str(item["status"]["phase"] if current else "Updating")
 
 
-def one(client: Client, plural: str, name: str) -> dict[str, Any]:
-    found: dict[str, Any] = client.ask("GET", f"{plural}/{quote(name, safe='')}")
-    return found
+def find(client: Client, text: str) -> tuple[str, dict[str, Any]]:
+    """The kind in the plural, and the object that `worker/alice`, `alice` or a Matrix id means. Raises NotFound."""
+    if typed.is_user(text) and (found := _of_user(client, text)) is not None:
+        return found
+    kinds, name = typed.named(text)
+    for kind in kinds:
+        try:
+            return kind, client.ask("GET", _path(kind, name))
+        except NotFound:
+            if len(kinds) == 1:
+                raise
+    raise NotFound(f"there is no object called {name}.", fix="`opsroom get all` lists what there is.")
+
+
+def address(client: Client, text: str) -> str:
+    """Where the object is that was named. Raises NotFound."""
+    kind, item = find(client, text)
+    return _path(kind, item["metadata"]["name"])
+
+
+def _of_user(client: Client, user: str) -> tuple[str, dict[str, Any]] | None:
+    """What has this Matrix account: which prefix agents' names have there is known only to the server."""
+    every = ((kind, item) for kind in typed.kinds("all")[0] for item in _listed(client, kind, ""))
+    return next((found for found in every if found[1]["status"].get("matrixUserID") == user), None)
+
+
+def _path(kind: str, name: str) -> str:
+    return f"{kind}/{quote(name, safe='')}"
 
 
 def _reference(item: Mapping[str, Any]) -> str:

@@ -149,22 +149,20 @@ def _edited(client: Client, file: Path, words: Sequence[str], before: str, *, ye
 
 
 def _events(client: Client, options: argparse.Namespace) -> int:
-    kinds, name = typed.kinds(options.object)
-    found = client.ask("GET", f"{kinds[0]}/{name}/events", limit=options.last)["items"]
+    found = client.ask("GET", f"{lists.address(client, options.object)}/events", limit=options.last)["items"]
     rows = [[lists.age(one["lastTimestamp"]), one["reason"], str(one["count"]), one["message"]] for one in found]
     console.answer(terminal.table(("AGE", "WHAT", "TIMES", "MESSAGE"), rows))
     return 0
 
 
 def _logs(client: Client, options: argparse.Namespace) -> int:
-    kinds, name = typed.kinds(options.object)
-    path = f"{kinds[0]}/{name}/logs"
+    path = f"{lists.address(client, options.object)}/logs"
     if not options.follow:
         text = client.ask("GET", path, lines=options.lines).rstrip("\n")
         if text:
             console.answer(text)
         else:
-            console.say(f"{name} has written nothing.")
+            console.say(f"{options.object} has written nothing.")
         return 0
     for event, data in client.follow("GET", path, lines=options.lines, follow="true"):
         if event == "line":

@@ -14,17 +14,32 @@ from appservice.resources.printing import to_yaml
 _YAML: Final = (".yaml", ".yml", ".json")
 
 
-def kinds(text: str) -> tuple[list[str], str]:
-    """`workers`, `all`, `worker/alice` or `alice` as kinds in the plural, and a name."""
+_EVERY: Final = tuple(kind.plural for kind in registry.KINDS.values())  # agents first, as in the room
+
+
+def kinds(text: str) -> tuple[Sequence[str], str]:
+    """`workers`, `all`, `worker/alice` or `alice` as kinds in the plural, and a name; '' when a list is meant. A name
+    alone can be of every kind. Raises Invalid."""
     if text.lower() == "all":
-        return [kind.plural for kind in registry.KINDS.values()], ""
+        return _EVERY, ""
     word, _, rest = text.partition("/")
     kind = registry.find_kind(word)
     if kind is not None:
         return [kind.plural], rest
     if rest:
         raise Invalid(f"{word} is not a kind.", fix=f"Known kinds: {', '.join(registry.KINDS)}.")
-    return ["workers"], text.removeprefix("@").split(":")[0]
+    return _EVERY, text.removeprefix("@").split(":")[0]
+
+
+def named(text: str) -> tuple[Sequence[str], str]:
+    """As `kinds`, where one object is meant: it may be called like a kind. Raises Invalid."""
+    found, name = kinds(text)
+    return (found, name) if name else (_EVERY, text)
+
+
+def is_user(text: str) -> bool:
+    """Whether this is a Matrix id, as of `@agent-alice:example.org`."""
+    return text.startswith("@") and ":" in text
 
 
 def seconds(text: str) -> float:

@@ -13,8 +13,7 @@ def wait(client: Client, options: argparse.Namespace) -> int:
     wanted = _wanted(options.what)
     seconds = typed.seconds(options.timeout)
     for word in options.objects:
-        kinds, name = typed.kinds(word)
-        if not _comes(client, kinds[0], name, wanted, seconds):
+        if not _comes(client, word, wanted, seconds):
             what = "gone" if wanted == ("delete", "", "") else options.what.partition("=")[2]
             console.complain(f"{word} is not {what} after {options.timeout}. See why: opsroom describe {word}")
             return 1
@@ -22,17 +21,18 @@ def wait(client: Client, options: argparse.Namespace) -> int:
     return 0
 
 
-def _comes(client: Client, plural: str, name: str, wanted: tuple[str, str, str], seconds: float) -> bool:
+def _comes(client: Client, word: str, wanted: tuple[str, str, str], seconds: float) -> bool:
     """Whether an object becomes what is wanted of it in time."""
-    start = client.ask("GET", plural, limit=1)["metadata"]["resourceVersion"]
+    start = client.ask("GET", "workers", limit=1)["metadata"]["resourceVersion"]  # of everything
     try:
-        item = lists.one(client, plural, name)
+        plural, item = lists.find(client, word)
     except NotFound:
         if wanted[0] == "delete":
             return True
         raise
     if _fits(item, wanted):
         return True
+    name = item["metadata"]["name"]
     query = {"watch": "true", "fieldSelector": f"metadata.name={name}", "resourceVersion": start}
     try:
         for event, data in client.follow("GET", plural, timeout_s=seconds, **query):

@@ -1,5 +1,6 @@
 """The commands of the room as `opsroom` offers them in a shell: the same table, and what only a shell has beside it."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
@@ -23,6 +24,8 @@ _FILES = Argument(
 _SELECTOR = Argument(
     ("-l", "--selector"), {"default": "", "metavar": "LABELS", "help": "only these: app=web,tier!=test,owner"}
 )
+
+_A_NAME = re.compile(r"@?[A-Za-z0-9][^=/]*")
 
 # What an argument of the room is in a shell, by its name.
 _INSTEAD: Final[Mapping[tuple[str, str], Mapping[str, Any]]] = {
@@ -114,7 +117,22 @@ def folded(given: Sequence[str]) -> list[str]:
         return list(given)
     from appservice.ops import grammar
 
+    if any(argument.names == ("objects",) for argument in command.arguments):
+        return [given[0], *_all_folded(given[1:])]
     return [given[0], *grammar.folded(command, given[1:])]
+
+
+def _all_folded(given: Sequence[str]) -> list[str]:
+    """As `folded`, where several objects can be named."""
+    from appservice.resources import registry
+
+    found: list[str] = []
+    for word in given:
+        if found and registry.find_kind(found[-1]) and _A_NAME.fullmatch(word):
+            found[-1] += f"/{word}"
+        else:
+            found.append(word)
+    return found
 
 
 def words(name: str, given: Mapping[str, Any]) -> list[str]:

@@ -105,6 +105,65 @@ async def test_a_list_in_json_can_be_applied(world: Ours, opsroom: Run, tmp_path
         assert (told.code, told.out, "the body" in told.err) == (2, "", True), told
 
 
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [
+        ("alice", "worker/alice"),
+        ("worker/alice", "worker/alice"),
+        ("wk/alice", "worker/alice"),
+        ("dev", "team/dev"),
+        ("lena", "worker/lena"),
+        ("bob", "human/bob"),
+        ("@bob", "human/bob"),
+        ("@agent-alice:hs", "worker/alice"),
+        ("@robert:hs", "human/bob"),
+        ("@bob:hs", "human/bob"),
+    ],
+)
+async def test_an_object_is_named_as_it_is_in_the_room(world: Ours, opsroom: Run, word: str, meant: str) -> None:
+    await declare(world, worker_yaml("alice"), TEAM, BOB)
+    await become(world, "Worker", "alice", "Running", matrixUserID="@agent-alice:hs")
+    await become(world, "Human", "bob", "Active", matrixUserID="@robert:hs")
+    assert (await opsroom("get", word, "-o", "name")).out == f"{meant}\n"
+    events = await opsroom("events", word)
+    assert (events.code, events.out) == (0, "AGE  WHAT  TIMES  MESSAGE\n")
+    late = await opsroom("wait", word, "--for", "phase=Gone", "--timeout", "0")
+    assert (late.code, "is not Gone after 0" in late.err) == (1, True)
+
+
+async def test_an_agent_may_be_called_like_a_kind(world: Ours, opsroom: Run, tmp_path: Path) -> None:
+    await declare(world, document("Manager", "default", model="m"), worker_yaml("alice"))
+    await become(world, "Worker", "manager", "Running")
+    (tmp_path / "manager").write_text("what it wrote\n")
+    assert (await opsroom("logs", "manager")).out == "what it wrote\n"
+    assert (await opsroom("events", "manager")).code == 0
+    ready = await opsroom("wait", "manager", "--timeout", "30")
+    assert (ready.code, ready.out) == (0, "manager: condition=Ready\n")
+    listed = (await opsroom("get", "manager", "-o", "name")).out
+    assert (listed, (await opsroom("get", "all", "-o", "name")).out.split()) == (
+        "manager/default\n",
+        ["worker/alice", "worker/manager", "manager/default"],
+    )
+
+
+async def test_several_objects_are_waited_for_in_the_words_people_use(world: Ours, opsroom: Run) -> None:
+    await declare(world, worker_yaml("alice"), TEAM, BOB)
+    for kind, name in (("Worker", "alice"), ("Team", "dev"), ("Human", "bob")):
+        await become(world, kind, name, "Active")
+    done = await opsroom("wait", "worker", "alice", "team", "dev", "bob", "--for", "phase=Active")
+    assert done.out.splitlines() == [f"{name}: phase=Active" for name in ("worker/alice", "team/dev", "bob")]
+
+
+async def test_what_is_not_there_is_said_by_name(world: Ours, opsroom: Run) -> None:
+    await declare(world, worker_yaml("alice"))
+    for words in (("get", "nobody"), ("events", "team"), ("logs", "nobody"), ("wait", "@nobody:hs")):
+        told = await opsroom(*words)
+        name = words[1].removeprefix("@").removesuffix(":hs")
+        assert (told.code, f"there is no object called {name}. `opsroom get all`" in told.err) == (1, True), told
+    assert (await opsroom("wait", "nobody", "--for", "delete")).code == 0
+    assert "There is no `human/alice`" in (await opsroom("get", "human/alice")).err
+
+
 async def test_lists_have_the_columns_of_the_room(world: Ours, opsroom: Run) -> None:
     await declare(world, worker_yaml("alice"), worker_yaml("claw", runtime="openclaw"), BOB)
     await become(world, "Human", "bob", "Active", matrixUserID="@bob:hs")
