@@ -214,7 +214,7 @@ class Changing:
         await self._h.changes.until(settled, WAIT_S)
         pairs = [await self._h.pair(key) for key, _ in results]
         ok = all(stored is None or render.is_settled(stored, state) for stored, state in pairs)
-        lines = [render.outcome_line(action, *(await self._h.pair(key))) for key, action in results]
+        lines = [render.outcome_line(action, *(await self._h.pair(key)), key) for key, action in results]
         text = render.lines(lines)
         return Answer(text=text if ok else f"{text}\n\nOpsroom goes on trying. See how far it is: `!status`", ok=ok)
 

@@ -178,10 +178,10 @@ _SETTLED = {
 }
 
 
-def outcome_line(action: str, stored: Stored | None, status: Status) -> str:
-    """One object at the end of an apply: what was done, and "ready" or why not."""
+def outcome_line(action: str, stored: Stored | None, status: Status, key: Key | None = None) -> str:
+    """One object at the end of an apply: what was done, and "ready" or why not. `key` names one that is gone."""
     if stored is None:
-        return action
+        return f"{action} `{key}`." if key else action
     name, trouble = f"`{stored.key}`", first_trouble(status)
     if stored.paused:
         tail = f"paused; `!resume {stored.key}` goes on"

@@ -3,6 +3,7 @@
 import asyncio
 from contextlib import suppress
 from dataclasses import fields, replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -29,15 +30,15 @@ class Ops:
 
     def __init__(self, store: Database) -> None:
         self.store = store
-        changes = Changes()
+        changes = self.changes = Changes()
         self.desk = Desk(store, changes, lambda _key: None, NAMES)
         given: dict[str, Any] = dict.fromkeys(field.name for field in fields(Hands))
         given |= {"store": store, "changes": changes, "desk": self.desk, "order": Order(), "names": NAMES}
-        self.verbs = Verbs(Hands(**given), Given("", ""))
+        self.hands = Hands(**given)
 
-    async def say(self, text: str) -> str:
+    async def say(self, text: str, upload: str = "") -> str:
         event = Event(id=f"${text}", room_id="", type="m.room.message", sender="@op:hs", content={})
-        return (await self.verbs.run(text, event, lambda _text: None)).text
+        return (await Verbs(self.hands, Given(upload, "test")).run(text, event, lambda _text: None)).text
 
     async def apply(self, text: str, *, now: float = 0.0) -> None:
         author = Author(user="@op:hs", cause="$", now=now)
@@ -150,6 +151,29 @@ async def test_a_revision_that_is_not_there_is_named(ops: Ops, typed: str, words
     await ops.apply(worker_yaml("bob"))
     with pytest.raises(NotFound, match=words):
         await ops.say(typed)
+
+
+async def test_what_a_prune_has_deleted_is_named(ops: Ops) -> None:
+    label = "metadata:\n  labels: {opsroom.io/set: shop}"
+    ada, bob = (worker_yaml(name).replace("metadata:", label) for name in ("ada", "bob"))
+    await ops.apply(f"{ada}---\n{bob}")
+
+    stored = await objects.get(ops.store, Key("Worker", "bob"))
+    assert stored
+    await ops.desk.set_paused(stored, Author(user="@op:hs", cause="$", now=0.0), paused=False)
+
+    async def end() -> None:
+        """As the reconciler does it."""
+        assert await ops.store.write(partial(objects.forget, key=stored.key))
+        ops.changes.publish(stored.key)
+
+    ending: list[asyncio.Task[None]] = []
+    ops.changes.hook(lambda key: None if ending or key != stored.key else ending.append(asyncio.create_task(end())))
+    told = await ops.say("!apply --prune --yes", ada)
+    assert told.splitlines()[:2] == [
+        "- unchanged `worker/ada` — paused; `!resume worker/ada` goes on.",
+        "- deleted `worker/bob`.",
+    ]
 
 
 def team(name: str, **spec: str) -> str:
