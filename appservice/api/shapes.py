@@ -49,7 +49,7 @@ def status_of(stored: Stored, status: Status) -> dict[str, Any]:
         "phase": status.phase,
         "message": trouble.message or trouble.reason if trouble else "",
         "observedGeneration": status.observed_generation,
-        "paused": stored.paused,
+        "paused": bool(stored.held_by),
         "conditions": [_condition(one) for one in (*status.conditions, *_ready(stored, status))],
     }
 
@@ -114,7 +114,7 @@ def _ready(stored: Stored, status: Status) -> tuple[Condition, ...]:
         return ()
     current = is_current(stored, status)
     well = current and not stored.deleting and status.phase in SETTLED
-    reason = status.phase if current else "Updating"
+    reason = status.phase if current else "Paused" if stored.held_by else "Updating"
     since = max((one.since for one in status.conditions), default=stored.changed_at)
     return (Condition(type="Ready", status="True" if well else "False", reason=reason, since=since),)
 

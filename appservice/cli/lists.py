@@ -28,7 +28,7 @@ def get(client: Client, options: argparse.Namespace) -> int:
             many = {"apiVersion": "v1", "kind": "List", "items": found}
             console.answer(json.dumps(found[0] if name else many, indent=2, ensure_ascii=False))
         case "name":
-            console.answer("\n".join(_reference(item) for item in found))
+            console.answer("\n".join(reference(item) for item in found))
         case _ if found:
             console.answer(_tables(found, wide=options.output == "wide"))
         case _:
@@ -52,11 +52,11 @@ def _watch(client: Client, kinds: Sequence[str], name: str, options: argparse.Na
             case "json":
                 console.answer(json.dumps(data, ensure_ascii=False))
             case _ if event == "DELETED":
-                console.answer(f"{_reference(item)}  Deleted")
+                console.answer(f"{reference(item)}  Deleted")
             case _:
                 row = _row(item, wide=options.output == "wide")
                 del row["NAME"], row["AGE"]
-                console.answer("  ".join([_reference(item), *(text for text in row.values() if text)]))
+                console.answer("  ".join([reference(item), *(text for text in row.values() if text)]))
     return 0
 
 
@@ -84,11 +84,10 @@ def _tables(found: Sequence[Mapping[str, Any]], *, wide: bool) -> str:
 def _row(item: Mapping[str, Any], *, wide: bool) -> dict[str, str]:
     """One object; columns that are empty in every row are left out."""
     spec, status, metadata = item["spec"], item["status"], item["metadata"]
-    owner = next((f"{one['kind'].lower()}/{one['name']}" for one in metadata.get("ownerReferences", ())), "")
     model = status.get("model") or spec.get("model", "")
     row = {"NAME": metadata["name"], "STATE": state(item), "MODEL": model}
     if item["kind"] == "Worker":
-        row |= {"RUNTIME": spec.get("runtime", "native"), "PART OF": owner}
+        row |= {"RUNTIME": spec.get("runtime", "native"), "PART OF": owner(item)}
     if item["kind"] == "Team":
         ready = f"{status.get('readyWorkers', 0)} of {status.get('totalWorkers', len(spec.get('workers', ())))} ready"
         row |= {"LEADER": spec["leader"]["name"], "WORKERS": ready}
@@ -146,8 +145,13 @@ def _path(kind: str, name: str) -> str:
     return f"{kind}/{quote(name, safe='')}"
 
 
-def _reference(item: Mapping[str, Any]) -> str:
+def reference(item: Mapping[str, Any]) -> str:
     return f"{item['kind'].lower()}/{item['metadata']['name']}"
+
+
+def owner(item: Mapping[str, Any]) -> str:
+    """What it is part of, '' for nothing."""
+    return next((f"{one['kind'].lower()}/{one['name']}" for one in item["metadata"].get("ownerReferences", ())), "")
 
 
 def age(moment: str) -> str:

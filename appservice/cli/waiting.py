@@ -6,7 +6,7 @@ from typing import Any
 
 from appservice.cli import console, lists, typed
 from appservice.cli.client import Client
-from appservice.errors import Invalid, NotFound, Unavailable
+from appservice.errors import Conflict, Invalid, NotFound, Unavailable
 
 
 def wait(client: Client, options: argparse.Namespace) -> int:
@@ -22,7 +22,7 @@ def wait(client: Client, options: argparse.Namespace) -> int:
 
 
 def _comes(client: Client, word: str, wanted: tuple[str, str, str], seconds: float) -> bool:
-    """Whether an object becomes what is wanted of it in time."""
+    """Whether an object becomes what is wanted of it in time. Raises Conflict when it is paused: nothing comes then."""
     start = client.ask("GET", "workers", limit=1)["metadata"]["resourceVersion"]  # of everything
     try:
         plural, item = lists.find(client, word)
@@ -30,7 +30,7 @@ def _comes(client: Client, word: str, wanted: tuple[str, str, str], seconds: flo
         if wanted[0] == "delete":
             return True
         raise
-    if _fits(item, wanted):
+    if _is(item, wanted):
         return True
     name = item["metadata"]["name"]
     query = {"watch": "true", "fieldSelector": f"metadata.name={name}", "resourceVersion": start}
@@ -40,7 +40,7 @@ def _comes(client: Client, word: str, wanted: tuple[str, str, str], seconds: flo
                 continue
             if event == "DELETED":
                 return wanted[0] == "delete"
-            if event in ("ADDED", "MODIFIED") and _fits(data["object"], wanted):
+            if event in ("ADDED", "MODIFIED") and _is(data["object"], wanted):
                 return True
     except TimeoutError:
         return False
@@ -58,6 +58,16 @@ def _wanted(what: str) -> tuple[str, str, str]:
     if what == "delete":
         return what, "", ""
     raise Invalid(f"nothing can be waited for as {what}.", fix="Use condition=Ready, phase=Active or delete.")
+
+
+def _is(item: Mapping[str, Any], wanted: tuple[str, str, str]) -> bool:
+    """Whether it fits; raises Conflict when it does not and is left as it is."""
+    if _fits(item, wanted):
+        return True
+    if item["status"]["paused"] and wanted[0] != "delete":
+        owner = lists.owner(item) or lists.reference(item)
+        raise Conflict(f"{lists.reference(item)} is paused.", fix=f"`opsroom resume {owner}` goes on.")
+    return False
 
 
 def _fits(item: Mapping[str, Any], wanted: tuple[str, str, str]) -> bool:

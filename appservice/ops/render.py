@@ -165,7 +165,7 @@ def audit(found: Sequence[Entry], *, now: float) -> str:
 
 
 def state(stored: Stored, status: Status) -> str:
-    if stored.deleting or stored.paused:
+    if stored.deleting or stored.held_by:
         return "Deleting" if stored.deleting else "Paused"
     return status.phase if status.observed_generation == stored.generation else "Updating"
 
@@ -183,8 +183,8 @@ def outcome_line(action: str, stored: Stored | None, status: Status, key: Key | 
     if stored is None:
         return f"{action} `{key}`." if key else action
     name, trouble = f"`{stored.key}`", first_trouble(status)
-    if stored.paused:
-        tail = f"paused; `!resume {stored.key}` goes on"
+    if stored.held_by:
+        tail = f"paused; `!resume {stored.held_by}` goes on"
     elif is_settled(stored, status):
         tail = _SETTLED[status.phase] + (f", but {trouble.message or trouble.reason}" if trouble else "")
     elif trouble is not None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from appservice.store import versions
-from appservice.store.changes import Key, parse
+from appservice.store.changes import Key
 from appservice.store.database import Connection, Database, Reader, Row
 
 FINALIZER = "opsroom/cleanup"
@@ -16,7 +16,7 @@ FINALIZER = "opsroom/cleanup"
 class Stored:
     """One declared object. `document` is the canonical form that two applies are compared by, `text` what was
     written, `restart` a mark that changes when a restart was asked for; `owner` (`team/dev`) the object it is part of,
-    '' for none."""
+    '' for none; `owner_paused`: whether that is paused, and its parts with it."""
 
     kind: str
     name: str
@@ -33,10 +33,18 @@ class Stored:
     finalizers: tuple[str, ...]
     owner: str
     paused: bool
+    owner_paused: bool = False
 
     @property
     def key(self) -> Key:
         return Key(self.kind, self.name)
+
+    @property
+    def held_by(self) -> str:
+        """What has to be resumed for this to go on, itself or its owner; '' when nothing is paused. What is to go is
+        not held up."""
+        held = (self.paused or self.owner_paused) and not self.deleting
+        return (self.owner or str(self.key)) if held else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,37 +71,43 @@ class Declared:
     owner: str = ""
 
 
+# Each with whether its owner is paused: `team/dev` is the object of kind Team and name dev.
+_ALL = """SELECT part.*, (
+    SELECT whole.paused FROM resources AS whole
+    WHERE whole.kind = upper(substr(part.owner, 1, 1)) || substr(part.owner, 2, instr(part.owner, '/') - 2)
+      AND whole.name = substr(part.owner, instr(part.owner, '/') + 1)
+) AS owner_paused FROM resources AS part"""
+
+
 async def get(store: Reader, key: Key) -> Stored | None:
-    row = await store.read_one("SELECT * FROM resources WHERE kind = ? AND name = ?", key)
+    row = await store.read_one(f"{_ALL} WHERE kind = ? AND name = ?", key)
     return stored(row) if row else None
 
 
 async def recall(store: Database, key: Key) -> Stored | None:
     """As `get`, from memory: for what every question asks."""
-    row = await store.recall("resources", "SELECT * FROM resources WHERE kind = ? AND name = ?", key)
+    row = await store.recall("resources", f"{_ALL} WHERE kind = ? AND name = ?", key)
     return stored(row) if row else None
 
 
 async def every(store: Reader, kind: str | None = None) -> list[Stored]:
     if kind is None:
-        rows = await store.read("SELECT * FROM resources ORDER BY kind, name")
+        rows = await store.read(f"{_ALL} ORDER BY kind, name")
     else:
-        rows = await store.read("SELECT * FROM resources WHERE kind = ? ORDER BY name", (kind,))
+        rows = await store.read(f"{_ALL} WHERE kind = ? ORDER BY name", (kind,))
     return [stored(row) for row in rows]
 
 
 async def owned_by(store: Reader, owner: str) -> list[Stored]:
     """The parts of an object, as `team/dev`."""
-    rows = await store.read("SELECT * FROM resources WHERE owner = ? ORDER BY name", (owner,))
+    rows = await store.read(f"{_ALL} WHERE owner = ? ORDER BY name", (owner,))
     return [stored(row) for row in rows]
 
 
 async def is_paused(store: Reader, stored: Stored) -> bool:
-    """By itself or with its owner; what is to go is not held up."""
-    if stored.deleting or stored.paused or not stored.owner:
-        return stored.paused and not stored.deleting
-    owner = await get(store, parse(stored.owner))
-    return owner is not None and owner.paused
+    """Whether an object is left as it is, as of now."""
+    now = await get(store, stored.key)
+    return now is not None and now.held_by != ""
 
 
 async def keys(store: Reader, *kinds: str) -> list[Key]:
@@ -221,12 +235,16 @@ async def mark_restart(db: Connection, key: Key, mark: str) -> bool:
 
 
 async def set_paused(db: Connection, key: Key, *, paused: bool) -> bool:
-    """Whether that changed anything."""
+    """Whether that changed anything. Parts are paused with the whole and go on with it, whatever they were before they
+    became parts; each is another version then."""
     db.changes("resources")
     cursor = await db.execute(
         "UPDATE resources SET paused = ?1 WHERE kind = ?2 AND name = ?3 AND paused <> ?1", (int(paused), *key)
     )
-    return bool(cursor.rowcount)
+    parts = await db.execute(
+        "UPDATE resources SET paused = 0 WHERE owner = ? AND (paused OR ?)", (str(key), cursor.rowcount)
+    )
+    return bool(cursor.rowcount or parts.rowcount)
 
 
 async def forget(db: Connection, key: Key) -> bool:
@@ -275,4 +293,5 @@ def stored(row: Row | Mapping[str, Any]) -> Stored:
         finalizers=tuple(json.loads(row["finalizers"])),
         owner=row["owner"],
         paused=bool(row["paused"]),
+        owner_paused=bool(dict(row).get("owner_paused")),
     )

@@ -34,6 +34,11 @@ class Ours(World):
         documents = registry.parse(text.encode(), source="test")
         await self.desk.declare(documents, Author(user="@op:hs", cause="$1", now=time()))
 
+    async def pause(self, kind: str, name: str, *, paused: bool = True) -> None:
+        stored = await objects.get(self.store, Key(kind, name))
+        assert stored
+        await self.desk.set_paused(stored, Author(user="@op:hs", cause="$3", now=time()), paused=paused)
+
     async def become(self, name: str, phase: str) -> None:
         await self.store.write(lambda db: status.put(db, Key("Worker", name), Status(phase=phase)))
         self.changes.publish(Key("Worker", name))

@@ -10,6 +10,7 @@ import pytest
 
 from appservice.errors import Invalid, NotFound, OpsroomError
 from appservice.homeserver.events import Event
+from appservice.ops.describe import Tries
 from appservice.ops.door import Given
 from appservice.ops.hands import Hands, checked
 from appservice.ops.order import Order
@@ -19,6 +20,7 @@ from appservice.store import audit, objects
 from appservice.store.changes import Changes, Key
 from appservice.store.database import Database
 from appservice.store.declaring import Author
+from appservice.store.objects import Declared
 from tests.support.rosters import NAMES
 from tests.support.stack import document, worker_yaml
 
@@ -34,6 +36,7 @@ class Ops:
         self.desk = Desk(store, changes, lambda _key: None, NAMES)
         given: dict[str, Any] = dict.fromkeys(field.name for field in fields(Hands))
         given |= {"store": store, "changes": changes, "desk": self.desk, "order": Order(), "names": NAMES}
+        given["tries"] = lambda _key: Tries(failed=0, next_s=None)
         self.hands = Hands(**given)
 
     async def say(self, text: str, upload: str = "") -> str:
@@ -151,6 +154,39 @@ async def test_a_revision_that_is_not_there_is_named(ops: Ops, typed: str, words
     await ops.apply(worker_yaml("bob"))
     with pytest.raises(NotFound, match=words):
         await ops.say(typed)
+
+
+async def test_agents_are_shown_as_paused_with_their_team(ops: Ops) -> None:
+    await ops.apply(team("dev"))
+    await ops.apply(worker_yaml("ada"))
+    [row] = [line for line in (await ops.say("!get workers")).splitlines() if "dev-lead" in line]
+    assert "| Paused |" in row
+    assert "State: Paused" in await ops.say("!describe dev-lead")
+    stored = await objects.get(ops.store, Key("Team", "dev"))
+    assert stored
+    await ops.desk.set_paused(stored, Author(user="@op:hs", cause="$", now=0.0), paused=False)
+    rows = [line.split(" | ") for line in (await ops.say("!get workers")).splitlines()]
+    assert {row[0]: row[1] for row in rows[2:]} == {"| ada": "Paused", "| dev-lead": "Updating"}
+
+
+async def test_what_was_paused_before_it_became_an_agent_of_a_team_goes_on_with_the_team(ops: Ops) -> None:
+    await ops.apply(worker_yaml("ada"))
+    author = Author(user="@op:hs", cause="$", now=0.0)
+    await ops.desk.declare(checked(team("dev").encode(), "test"), author)
+    part = Declared(kind="Worker", name="ada", api_version="v", document={"spec": {}}, text="", owner="team/dev")
+    await ops.store.write(partial(objects.declare, wanted=part, author="@op:hs", cause="$2", now=1.0))
+
+    async def held_by() -> list[str]:
+        found = [await objects.get(ops.store, key) for key in (ADA, Key("Team", "dev"))]
+        return [stored.held_by for stored in found if stored]
+
+    assert await held_by() == ["team/dev", ""]
+    dev = await objects.get(ops.store, Key("Team", "dev"))
+    assert dev
+    for paused, held in ((False, ["", ""]), (True, ["team/dev", "team/dev"]), (False, ["", ""])):
+        done = await ops.desk.set_paused(dev, author, paused=paused)
+        assert done.documents == ((dev.key, "paused" if paused else "resumed"),)
+        assert await held_by() == held
 
 
 async def test_what_a_prune_has_deleted_is_named(ops: Ops) -> None:

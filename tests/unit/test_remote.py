@@ -1,7 +1,7 @@
 """Commands in a shell at the REST API of this process: how objects are named, what is sent, what is shown."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from appservice.store.status import Status
 from tests.support.rest import Ours, opened, served
 from tests.support.stack import document, worker_yaml
 
-Run = Callable[..., Awaitable["Ended"]]
+Run = Callable[..., Coroutine[Any, Any, "Ended"]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,3 +181,38 @@ async def test_no_time_to_wait_is_a_look(world: Ours, opsroom: Run) -> None:
     assert (late.code, late.err.startswith("opsroom: alice is not Ready after 0.")) == (1, True), late
     await become(world, "Worker", "alice", "Running")
     assert (await opsroom("wait", "alice", "--timeout", "0")).code == 0
+
+
+async def test_what_is_paused_with_its_team_says_so_and_is_not_waited_for(world: Ours, opsroom: Run) -> None:
+    await declare(world, TEAM, worker_yaml("alice"))
+    for name in ("lena", "max"):
+        await become(world, "Worker", name, "Running")
+    await world.pause("Team", "dev")
+    await world.pause("Worker", "alice")
+    await declare(world, TEAM.replace("model: m", "model: other"))
+    rows = [row.split() for row in (await opsroom("get", "all")).out.splitlines()]
+    assert {row[0]: row[1] for row in rows if len(row) > 2 and row[0] != "NAME"} == dict.fromkeys(
+        ("alice", "lena", "max", "dev"), "Paused"
+    )
+    for word, whole in (("lena", "team/dev"), ("team/dev", "team/dev"), ("alice", "worker/alice")):
+        told = await opsroom("wait", word)
+        assert (told.code, f"is paused. `opsroom resume {whole}` goes on." in told.err) == (1, True), told
+
+    await world.pause("Team", "dev", paused=False)
+    assert (await opsroom("get", "lena")).out.splitlines()[1].split()[1] == "Updating"
+
+
+async def test_a_pause_ends_a_waiting_that_runs(world: Ours, opsroom: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    watches, until = asyncio.Event(), world.streams.until
+
+    async def seen(news: asyncio.Event, timeout_s: float) -> bool:
+        watches.set()
+        return await until(news, timeout_s)
+
+    monkeypatch.setattr(world.streams, "until", seen)
+    await declare(world, TEAM)
+    waiting = asyncio.create_task(opsroom("wait", "lena", "--timeout", "60"))
+    await watches.wait()
+    await world.pause("Team", "dev")
+    told = await waiting
+    assert (told.code, "worker/lena is paused" in told.err) == (1, True)

@@ -100,3 +100,24 @@ async def test_a_deletion_that_is_only_planned_says_what_goes(world: Ours, rest:
         assert {one["name"]: one["note"] for one in plan} == said
         assert {one["action"] for one in plan} == {"delete"}
         assert (await rest.ask("GET", path)).status == 200
+
+
+async def test_agents_are_paused_with_their_team(world: Ours, rest: Api) -> None:
+    """And have another version then: who watches one, or writes what they have read, is told."""
+    team = {"metadata": {"name": "dev"}, "spec": {"leader": {"name": "lena", "model": "m"}}}
+    assert (await rest.ask("POST", "teams", team)).status == 201
+    await world.become("lena", "Running")
+    start = (await rest.ask("GET", "workers/lena")).version
+    async with rest.follow("workers", watch="true", resourceVersion=start) as news:
+        for paused, reason in ((True, "Paused"), (False, "Updating")):
+            await world.pause("Team", "dev", paused=paused)
+            [*_, now] = await news.until(lambda: news.of("MODIFIED", "lena"), "the change of the agent")
+            news.events.clear()
+            assert now == (await rest.ask("GET", "workers/lena")).body
+            assert [now] == (await rest.ask("GET", "workers")).body["items"]
+            ready = next(one for one in now["status"]["conditions"] if one["type"] == "Ready")
+            assert (now["status"]["paused"], ready["status"], ready["reason"]) == (paused, "False", reason)
+    await world.pause("Team", "dev")
+    await rest.ask("DELETE", "teams/dev")
+    gone = (await rest.ask("GET", "workers/lena")).body
+    assert ("deletionTimestamp" in gone["metadata"], gone["status"]["paused"]) == (True, False)
