@@ -57,8 +57,9 @@ class JournalDoor:
     async def handle(self, event: Event) -> Effect | None:
         if event.state_key is None:
             return Effect(after=self._journal.look_again)
-        if (notice := await self._taken(event, event.state_key)) is not None:
-            await self._tell(notice)  # first: whatever ends this, it is taken back in the end
+        if not await inbox.is_done(self._store, event.id):  # else a try before this one came as far as the room
+            notice = await self._taken(event, event.state_key)
+            await self._done(event, notice)  # first: whatever ends this, it is taken back in the end
         await self._journal.mend(event.room_id, event.state_key, event.content)
         return None
 
@@ -137,6 +138,18 @@ class JournalDoor:
             content=content.message(text),
             cause=cause,
         )
+
+    async def _done(self, event: Event, notice: Outgoing | None) -> None:
+        """The event had its effect or has none, and who wrote it hears of a refusal: none of it is done once more."""
+
+        async def unit(db: Connection) -> None:
+            await inbox.finish(db, event.id)
+            if notice is not None:
+                await self._sender.keep(db, notice)
+
+        await self._store.write(unit)
+        if notice is not None:
+            self._sender.soon(notice)
 
     async def _tell(self, notice: Outgoing) -> None:
         """Once, however often it is asked for."""

@@ -26,6 +26,11 @@ async def finish(db: Connection, event_id: str) -> None:
     await db.execute("UPDATE inbox SET done = 1, event = '' WHERE event_id = ?", (event_id,))
 
 
+async def is_done(store: Reader, event_id: str) -> bool:
+    """Whether an event was handled, or had its effect at least."""
+    return await store.read_one("SELECT 1 FROM inbox WHERE event_id = ? AND done = 1", (event_id,)) is not None
+
+
 async def unfinished(store: Reader) -> list[RawEvent]:
     """What was acknowledged and not handled, oldest first."""
     rows = await store.read("SELECT event FROM inbox WHERE done = 0 ORDER BY position")
