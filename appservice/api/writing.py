@@ -188,7 +188,7 @@ class Writing:
         for _ in range(TRIES):
             base = await world.stored(self._w.store, key_of(call))
             _not_a_part(base)
-            _not_going(base)
+            declaring.check_stays(base)
             written = await asyncio.to_thread(bodies.as_yaml, merged(base.document, patch))
             document = await self._document(written, kind, call.name)
             seen = _seen(call, written.version)
@@ -210,8 +210,7 @@ class Writing:
         for _ in range(TRIES):
             agent = await world.stored(self._w.store, key)
             holder = await world.stored(self._w.store, parse(agent.owner)) if agent.owner else agent
-            for one in (agent, holder):
-                _not_going(one)
+            declaring.check_stays(agent, holder)
             [declared] = await asyncio.to_thread(self._w.read, holder.text.encode(), str(holder.key))
             path = next((part.path for part in declaring.parts(declared) if part.name == agent.name), ())
             field = ".".join(str(part) for part in path) if path[:1] == ("spec",) else "spec"
@@ -309,12 +308,6 @@ def _author(call: Call) -> Author:
 def _not_a_part(stored: Stored) -> None:
     if stored.owner:
         raise Conflict(f"`{stored.key}` is part of `{stored.owner}`.", fix=f"Change it there: `!edit {stored.owner}`.")
-
-
-def _not_going(stored: Stored) -> None:
-    """What is declared as a whole comes back to life; who changes a field of it means what is there."""
-    if stored.deleting:
-        raise Conflict(f"`{stored.key}` is being deleted.", fix="To have it back, declare it as a whole: PUT or apply.")
 
 
 def _seen(call: Call, version: str) -> str:

@@ -72,6 +72,7 @@ class Changing:
     async def set(self, event: Event, given: argparse.Namespace, progress: Progress) -> Answer:
         async def work() -> Outcome:
             stored = await self._h.own(given.object)
+            declaring.check_stays(stored)
             text = to_yaml(setting.with_fields(stored.document, given.fields))
             documents = checked(text.encode(), str(stored.key))
             if [(document.kind, document.name) for document in documents] != [stored.key]:
@@ -92,6 +93,7 @@ class Changing:
         async def work() -> Outcome:
             agent = await self._h.find(given.object)
             base = (await objects.get(self._h.store, parse(agent.owner)) if agent.owner else None) or agent
+            declaring.check_stays(agent, base)
             [document] = checked(base.text.encode(), str(base.key))
             path = next((part.path for part in declaring.parts(document) if part.name == agent.name), ("spec",))
             field = ".".join(str(part) for part in (path if path[0] == "spec" else ("spec",)))

@@ -124,6 +124,15 @@ def check(
         raise Invalid("somebody is of another server", problems=problems)
 
 
+def check_stays(*found: Stored) -> None:
+    """What is declared as a whole comes back to life; who changes a field of it means what is there. Raises Conflict
+    for what is on its way out."""
+    for stored in found:
+        if stored.deleting:
+            fix = "To have it back, declare it as a whole: PUT or apply."
+            raise Conflict(f"`{stored.key}` is being deleted.", fix=fix)
+
+
 def reworded(document: Document, stored: Stored) -> bool:
     """Whether a document that declares the same as before has other remarks. One that was printed from data, as `!set`
     and REST do it, has none, and leaves those that are there."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from appservice.errors import Invalid, NotFound, OpsroomError
+from appservice.errors import Conflict, Invalid, NotFound, OpsroomError
 from appservice.homeserver.events import Event
 from appservice.ops.describe import Tries
 from appservice.ops.door import Given
@@ -95,6 +95,21 @@ async def test_the_label_of_a_set_can_be_set(ops: Ops) -> None:
     stored = await objects.get(ops.store, ADA)
     assert stored is not None
     assert stored.document["metadata"]["labels"] == {"opsroom.io/set": "shop"}
+
+
+@pytest.mark.parametrize("typed", ["!set {} soul=new", "!sleep {}", "!wake {}"])
+async def test_a_changed_field_takes_no_deletion_back(ops: Ops, typed: str) -> None:
+    await ops.apply(worker_yaml("ada"))
+    await ops.apply(team("dev"))
+    author = Author(user="@op:hs", cause="$gone", now=1.0)
+    for key in (ADA, Key("Team", "dev")):
+        stored = await objects.get(ops.store, key)
+        assert stored is not None
+        await ops.desk.delete(stored, author, keep_files=True)
+    for name in ("ada", "dev" if "set" in typed else "dev-lead"):
+        with pytest.raises(Conflict, match="is being deleted"):
+            await ops.say(typed.format(name))
+    assert all(stored.deleting for stored in await objects.every(ops.store))
 
 
 async def test_a_rollback_reaches_every_revision_there_is(ops: Ops) -> None:
