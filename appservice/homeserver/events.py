@@ -14,7 +14,6 @@ _LINK = re.compile(r"https://matrix\.to/#/([^\"'?<>\s]+)")
 _FALLBACK = re.compile(r"> (?:\* )?<@[^>\n]+>")  # how a quote that a client made begins, before spec 1.13
 _VARIATION = "\ufe0f"
 _SKIN = re.compile("[\U0001f3fb-\U0001f3ff]")
-_FENCE = re.compile(r"^(`{3,}|~{3,})[ \t]*(?:yaml|yml)?[ \t]*\n(.*?)^\1[ \t]*$", re.MULTILINE | re.DOTALL)
 
 JOURNAL = "org.opsroom.resource"  # a state event: what is declared, see docs/journal.md
 TYPES = (
@@ -183,12 +182,6 @@ def _named(body: str, members: Mapping[str, str]) -> frozenset[str]:
 
 def _whole_word(word: str, line: str) -> bool:
     return re.search(rf"(?<![\w@.-]){re.escape(word)}(?![\w-])(?!:\w)", line, re.IGNORECASE) is not None
-
-
-def fenced(body: str) -> str | None:
-    """The text of the first fenced block, or None."""
-    found = _FENCE.search(body.replace("\r\n", "\n") + "\n")
-    return found.group(2) if found else None
 
 
 def text_of(value: object) -> str:

@@ -63,7 +63,7 @@ _ALL = (
     Command(
         name="apply",
         summary="make what a YAML document declares",
-        detail="Upload a `.yaml` file, put a fenced block under the command, or reply `!apply` to either. An upload"
+        detail="Upload a `.yaml` file, put fenced blocks under the command, or reply `!apply` to either. An upload"
         " without a word is applied too. All documents are checked first; nothing is applied if one is wrong."
         " `--prune` also deletes what else has the same label `opsroom.io/set`. What destroys something is shown first,"
         " and done once you have marked it with ✅; `--yes` says so beforehand.",

@@ -9,6 +9,7 @@ from difflib import get_close_matches
 from typing import NoReturn
 
 from appservice.errors import Invalid
+from appservice.ops import blocks
 from appservice.ops.commands import COMMANDS, Argument, Command
 from appservice.resources import registry
 
@@ -20,11 +21,10 @@ _DASHES = re.compile(r"(^|\s)[—–](?=\w)")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """A command that can be run: its verb's entry and parsed arguments. `rest`: the lines after the first."""
+    """A command that can be run: its verb's entry and parsed arguments."""
 
     command: Command
     arguments: argparse.Namespace
-    rest: str = ""
 
     @property
     def changes(self) -> bool:
@@ -69,13 +69,23 @@ def parse(text: str) -> Request:
         raise Invalid("a quote is opened and not closed", fix="Close it, or leave it out.") from error
     if not words:
         raise Invalid("there is no command here", fix="Try `!help`.")
-    return request(words, rest)
+    _check_alone(rest)
+    return request(words)
 
 
-def request(words: Sequence[str], rest: str = "") -> Request:
+def _check_alone(rest: str) -> None:
+    """Lines below a command are what it is about, or people talking. Raises Invalid for a command among them."""
+    second = next(filter(is_command, blocks.outside(rest)), None)
+    if second is not None:
+        verb = re.match(r"\w+", second.strip().removeprefix(PREFIX))
+        what = f"`!{verb.group() if verb else ''}` is a second command in one message. Nothing was done."
+        raise Invalid(what, fix="Send each as a message of its own.")
+
+
+def request(words: Sequence[str]) -> Request:
     """A command whose words are apart already, as a shell gives them. Raises Invalid."""
     command = find(words[0])
-    return Request(command=command, arguments=_arguments(command, words[1:]), rest=rest)
+    return Request(command=command, arguments=_arguments(command, words[1:]))
 
 
 def find(verb: str) -> Command:

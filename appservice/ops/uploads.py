@@ -8,6 +8,7 @@ from appservice.homeserver import events
 from appservice.homeserver.client import Homeserver
 from appservice.homeserver.events import Event
 from appservice.homeserver.patience import outlast
+from appservice.ops import blocks
 
 LIMIT = 2**20
 
@@ -40,7 +41,7 @@ class Uploads:
             url = events.text_of(event.content.get("url"))
             data = await outlast(lambda: self._homeserver.download(url, limit=LIMIT), "read an upload")
             return data, _plain(event.filename)
-        block = events.fenced(event.body)
+        block = blocks.yaml(event.body)
         return (block.encode(), "the block") if block is not None else None
 
 

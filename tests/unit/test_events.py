@@ -94,20 +94,6 @@ def test_the_reply_fallback_is_not_part_of_what_was_said_and_a_quote_of_the_writ
     assert event.body == said
 
 
-@pytest.mark.parametrize(
-    ("body", "inside"),
-    [
-        ("!apply\n```yaml\na: 1\n```", "a: 1\n"),
-        ("```\na: 1\n```\nthanks", "a: 1\n"),
-        ("~~~yml\r\na: 1\r\n~~~", "a: 1\n"),
-        ("no block", None),
-        ("```yaml\nnot closed", None),
-    ],
-)
-def test_a_fenced_block_is_found(body: str, inside: str | None) -> None:
-    assert events.fenced(body) == inside
-
-
 @pytest.mark.parametrize("ids", [[{}], [None, 1], [["@a:hs"]], "@a:hs", {"@a:hs": 1}, None])
 def test_mentions_of_the_wrong_shape_mention_nobody(ids: object) -> None:
     content = {"body": "hi", "m.mentions": {"user_ids": ids}}

@@ -75,6 +75,18 @@ def test_a_wrong_command_says_what_and_how(typed: str, words: str) -> None:
     assert words in render.problems(caught.value)
 
 
+def test_one_message_has_one_command() -> None:
+    with pytest.raises(Invalid, match="`!delete` is a second command"):
+        grammar.parse("!status\n\n  !delete worker/alice --yes\nthanks")
+
+
+@pytest.mark.parametrize(
+    "below", ["thanks\n!!! hurry", "```yaml\nsoul: |\n  !help\n!tag x\n```\nbe quick", "```yaml\n```"]
+)
+def test_what_stands_below_a_command_is_no_second_one(below: str) -> None:
+    assert grammar.parse(f"!apply\n{below}").command.name == "apply"
+
+
 @given(st.text())
 def test_no_text_breaks_the_parser(text: str) -> None:
     try:
