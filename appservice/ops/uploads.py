@@ -2,6 +2,8 @@
 replies to or whose thread it is in."""
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
 from appservice.errors import Invalid
 from appservice.homeserver import events
@@ -24,7 +26,7 @@ class Uploads:
             return here
         if meant := event.replies_to or event.thread:
             raw = await outlast(lambda: self._homeserver.event(event.room_id, meant), "read a message")
-            answered = events.parse(dict(raw)) if raw is not None else None
+            answered = events.parse(_as_it_is_now(raw)) if raw is not None else None
             there = await self._in(answered) if answered is not None else None
             if there is not None:
                 return there
@@ -43,6 +45,20 @@ class Uploads:
             return data, _plain(event.filename)
         block = blocks.yaml(event.body)
         return (block.encode(), "the block") if block is not None else None
+
+
+def _as_it_is_now(raw: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A message with the content of its last edit, which the homeserver serves beside the first one. Raises Invalid
+    when it says of an edit no more than that there is one."""
+    relations = events.map_of(events.map_of(raw.get("unsigned")).get("m.relations"))
+    edit = events.map_of(relations.get("m.replace"))
+    if not edit:
+        return raw
+    now = events.map_of(events.map_of(edit.get("content")).get("m.new_content"))
+    if not now or edit.get("sender") != raw.get("sender"):
+        what = "the message you answer was edited, and the homeserver does not say how it reads now. Nothing was done."
+        raise Invalid(what, fix="Send the text anew, and reply to that.")
+    return {**raw, "content": now}
 
 
 def _plain(name: str) -> str:
