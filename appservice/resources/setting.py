@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from typing import Any
+from typing import Any, Final
 
 from appservice.errors import Invalid
 from appservice.resources.document import read
 from appservice.resources.scalars import Refused, resolve
+
+_GONE: Final = object()  # in the place of an item that is unset
 
 
 def with_fields(declared: Mapping[str, Any], assignments: Sequence[str]) -> dict[str, Any]:
@@ -23,7 +25,17 @@ def with_fields(declared: Mapping[str, Any], assignments: Sequence[str]) -> dict
         if names[0] not in ("spec", "metadata"):
             names.insert(0, "spec")
         _set(changed, names, _read(value))
-    return changed
+    kept: dict[str, Any] = _without_gone(changed)
+    return kept
+
+
+def _without_gone(value: Any) -> Any:
+    """Unset items leave their list last, so that all assignments count its items alike."""
+    if isinstance(value, dict):
+        return {key: _without_gone(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_without_gone(inner) for inner in value if inner is not _GONE]
+    return value
 
 
 def _names(path: str) -> list[str]:
@@ -58,10 +70,7 @@ def _set(document: dict[str, Any], names: Sequence[str], value: Any) -> None:
         inner = _inside(inner, name, names)
     if isinstance(inner, list):
         index = _index(inner, last, names)
-        if value is None:
-            del inner[index]
-        else:
-            inner[index] = value
+        inner[index] = _GONE if value is None else value
     elif not isinstance(inner, dict):
         raise _no_fields(names)
     elif value is None:

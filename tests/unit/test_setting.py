@@ -76,3 +76,16 @@ def test_an_item_of_a_list_is_counted_from_0() -> None:
     assert with_fields(declared, ["workers.0="])["spec"]["workers"] == [{"name": "carla"}]
     with pytest.raises(Invalid, match="names no item of its list"):
         with_fields(declared, ["workers.2.model=m"])
+
+
+def test_items_are_counted_as_they_were_before_the_command() -> None:
+    declared = {"spec": {"skills": ["a", "b", "c", "d"]}}
+    assert with_fields(declared, ["skills.0=", "skills.1="])["spec"]["skills"] == ["c", "d"]
+    assert with_fields(declared, ["skills.0=", "skills.3=x"])["spec"]["skills"] == ["b", "c", "x"]
+    assert with_fields(declared, ["skills.0=", "skills.0=x"])["spec"]["skills"] == ["x", "b", "c", "d"]
+    assert declared == {"spec": {"skills": ["a", "b", "c", "d"]}}
+
+
+def test_nothing_can_be_set_inside_of_what_the_same_command_unsets() -> None:
+    with pytest.raises(Invalid, match="has no fields"):
+        with_fields({"spec": {"workers": [{"name": "ben"}]}}, ["workers.0=", "workers.0.model=m"])
