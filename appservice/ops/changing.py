@@ -15,7 +15,7 @@ from appservice.ops.answer import Answer, failed
 from appservice.ops.hands import HISTORY, Hands, Progress, checked
 from appservice.ops.uploads import Uploads
 from appservice.reconcile import plan as planning
-from appservice.reconcile.desk import Also
+from appservice.reconcile.desk import Also, OtherPlan
 from appservice.reconcile.plan import Step
 from appservice.resources import setting
 from appservice.resources.document import Document
@@ -169,8 +169,11 @@ class Changing:
         prune: bool = False,
         base: Stored | None = None,
     ) -> Outcome:
-        """`base`: what the documents were made from. Raises _Moved when it is another thing by now."""
-        expected = await self._agreed(event, *await self._h.desk.plan(documents, prune=prune), given)
+        """`base`: what the documents were made from. Raises _Moved when it is another thing by now, and when something
+        else would happen than was planned, which may have to be asked about."""
+        steps, known = await self._h.desk.plan(documents, prune=prune)
+        asked = await self._agreed(event, steps, known, given)
+        expected = "" if given.yes else planning.digest(steps, known)
 
         async def first(db: Connection) -> None:
             if base is None:
@@ -179,9 +182,14 @@ class Changing:
             if now is None or now.generation != base.generation:
                 raise _Moved
 
-        done = await self._h.desk.declare(
-            documents, _author(event), prune=prune, expected=expected, also=_settled_by(event), first=first
-        )
+        try:
+            done = await self._h.desk.declare(
+                documents, _author(event), prune=prune, expected=expected, also=_settled_by(event), first=first
+            )
+        except OtherPlan as error:
+            if asked:
+                raise
+            raise _Moved from error
         return _outcome(done)
 
     async def _agreed(

@@ -20,6 +20,10 @@ Also = Callable[[Connection, Accepted], Awaitable[Any]]
 First = Callable[[Connection], Awaitable[Any]]
 
 
+class OtherPlan(Conflict):
+    """What would happen now is not what was expected."""
+
+
 async def _nothing(_db: Connection, _done: Accepted) -> None: ...
 
 
@@ -49,7 +53,7 @@ async def _known(db: Reader) -> dict[Key, Stored]:
 
 def _same(steps: Sequence[Step], known: Mapping[Key, Stored], expected: str) -> None:
     if expected and planning.digest(steps, known) != expected:
-        raise Conflict(
+        raise OtherPlan(
             "what was agreed to is not what would happen now: something has changed meanwhile. Nothing was done.",
             fix="Look at it again with `!plan`.",
         )
@@ -58,7 +62,7 @@ def _same(steps: Sequence[Step], known: Mapping[Key, Stored], expected: str) -> 
 class Desk:
     """`wake` has a key looked at now, `names` tells people from the bot and agents. What a caller does `also` is
     written in the same unit, as is the audit; what must hold `first` is looked at in it; `expected` is the digest of
-    the plan that was agreed to, '' for any."""
+    the plan that was made before, '' for any."""
 
     def __init__(self, store: Database, changes: Changes, wake: Callable[[Key], None], names: Names) -> None:
         self._store = store
@@ -84,8 +88,8 @@ class Desk:
         also: Also = _nothing,
         first: First = _anyhow,
     ) -> Accepted:
-        """Raises Conflict when a name is taken, or this is not what was expected; Invalid when a name is not to be had.
-        Then nothing is stored."""
+        """Raises Conflict when a name is taken, Invalid when one is not to be had, OtherPlan when this is not what was
+        expected. Then nothing is stored."""
 
         async def unit(db: Connection) -> Accepted:
             await first(db)
@@ -110,7 +114,7 @@ class Desk:
         also: Also = _nothing,
         first: First = _anyhow,
     ) -> Accepted:
-        """Raises Conflict when this is not what was expected: then nothing is changed."""
+        """Raises OtherPlan when this is not what was expected: then nothing is changed."""
 
         async def unit(db: Connection) -> Accepted:
             await first(db)

@@ -34,14 +34,31 @@ class Ops:
         self.store = store
         changes = self.changes = Changes()
         self.desk = Desk(store, changes, lambda _key: None, NAMES)
-        given: dict[str, Any] = dict.fromkeys(field.name for field in fields(Hands))
+        given: dict[str, Any] = dict.fromkeys(field.name for field in fields(Hands) if field.name != "confirm")
         given |= {"store": store, "changes": changes, "desk": self.desk, "order": Order(), "names": NAMES}
         given["tries"] = lambda _key: Tries(failed=0, next_s=None)
-        self.hands = Hands(**given)
+        self.hands = Hands(**given, confirm=self.confirm)
+        self.asked: list[str] = []
+
+    async def confirm(self, _event: Event, question: str) -> None:
+        """Everything is agreed to."""
+        self.asked.append(question)
 
     async def say(self, text: str, upload: str = "") -> str:
         event = Event(id=f"${text}", room_id="", type="m.room.message", sender="@op:hs", content={})
         return (await Verbs(self.hands, Given(upload, "test")).run(text, event, lambda _text: None)).text
+
+    def meanwhile(self, monkeypatch: pytest.MonkeyPatch, *texts: str) -> None:
+        """Have others declare these, one after each time that a command has planned what it does."""
+        plan, left = self.desk.plan, list(texts)
+
+        async def planned(*args: Any, **more: Any) -> Any:
+            found = await plan(*args, **more)
+            if left:
+                await self.apply(left.pop(0))
+            return found
+
+        monkeypatch.setattr(self.desk, "plan", planned)
 
     async def apply(self, text: str, *, now: float = 0.0) -> None:
         author = Author(user="@op:hs", cause="$", now=now)
@@ -110,6 +127,47 @@ async def test_a_changed_field_takes_no_deletion_back(ops: Ops, typed: str) -> N
         with pytest.raises(Conflict, match="is being deleted"):
             await ops.say(typed.format(name))
     assert all(stored.deleting for stored in await objects.every(ops.store))
+
+
+async def test_what_begins_to_destroy_something_between_plan_and_write_is_asked_about(
+    ops: Ops, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await ops.apply(of_agents("alice"))
+    ops.meanwhile(monkeypatch, of_agents("alice", "carol"))
+    assert "changed `team/dev`" in await ops.say("!apply", of_agents("alice", "bob"))
+    [question] = ops.asked
+    assert "**delete** `worker/carol`" in question
+    assert await names(ops, "Worker") == ["alice", "bob", "carol", "dev-lead"]
+    carol = await objects.get(ops.store, Key("Worker", "carol"))
+    assert carol is not None
+    assert carol.deleting
+
+
+async def test_nobody_is_asked_when_what_moves_meanwhile_destroys_nothing(
+    ops: Ops, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await ops.apply(worker_yaml("ada"))
+    ops.meanwhile(monkeypatch, worker_yaml("ada", soul="one"), worker_yaml("ada", soul="two"))
+    assert "changed `worker/ada`" in await ops.say("!apply", worker_yaml("ada", soul="three"))
+    assert ((await ops.spec(ADA))["soul"], ops.asked) == ("three", [])
+
+
+async def test_what_moves_all_the_time_is_given_up(ops: Ops, monkeypatch: pytest.MonkeyPatch) -> None:
+    await ops.apply(worker_yaml("ada"))
+    ops.meanwhile(monkeypatch, *(worker_yaml("ada", soul=f"word{number}") for number in range(50)))
+    assert "Others change the same all the time" in await ops.say("!apply", worker_yaml("ada", soul="mine"))
+    assert "word" in (await ops.spec(ADA))["soul"]
+
+
+async def test_a_plan_that_was_agreed_to_and_moved_is_not_carried_out(
+    ops: Ops, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await ops.apply(of_agents("alice", "bob"))
+    ops.meanwhile(monkeypatch, of_agents("alice", "bob", "carol"))
+    told = await ops.say("!apply", of_agents("alice"))
+    assert "What was agreed to is not what would happen now" in told
+    assert len(ops.asked) == 1
+    assert not any(stored.deleting for stored in await objects.every(ops.store))
 
 
 async def test_a_rollback_reaches_every_revision_there_is(ops: Ops) -> None:
@@ -229,3 +287,12 @@ async def test_what_a_prune_has_deleted_is_named(ops: Ops) -> None:
 
 def team(name: str, **spec: str) -> str:
     return document("Team", name, leader=f"{{name: {name}-lead, model: m}}", **spec)
+
+
+def of_agents(*agents: str) -> str:
+    """A team dev of these and its leader."""
+    return team("dev", workers=f"[{', '.join(f'{{name: {agent}, model: m}}' for agent in agents)}]")
+
+
+async def names(ops: Ops, kind: str) -> list[str]:
+    return [stored.name for stored in await objects.every(ops.store, kind)]
