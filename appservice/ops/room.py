@@ -28,6 +28,7 @@ from appservice.ops.answer import FAILED, OK, Answer, Thread, failed
 from appservice.ops.order import Order
 from appservice.ops.verbs import Verbs, line
 from appservice.store import audit, commands, rooms
+from appservice.store.commands import Mark
 from appservice.store.database import Connection, Database
 from appservice.store.outbox import Outgoing
 from appservice.store.rooms import Room
@@ -67,7 +68,7 @@ class OpsRoom:
         self._is_ours = is_ours
         self._operators_changed = operators_changed
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._agreements = Agreements()
+        self._agreements = Agreements(store)
         self._told: dict[str, float] = {}
 
     async def handle(self, event: Event, room: Room | None) -> Effect | None:
@@ -209,9 +210,10 @@ class OpsRoom:
     async def _marked(self, event: Event) -> Effect | None:
         """A mark counts when it is an operator's."""
         target, key = event.reaction
-        if key in (OK, FAILED) and event.sender in await self._operators.now():
-            self._agreements.mark(target, agreed=key == OK, by=event.sender, at=event.ts / 1000)
-        return None
+        if key not in (OK, FAILED) or event.sender not in await self._operators.now():
+            return None
+        at = min(event.ts / 1000, time())  # a homeserver whose clock is ahead makes no mark late
+        return self._agreements.marked(target, Mark(agreed=key == OK, by=event.sender, at=at))
 
     async def _refuse(self, event: Event) -> None:
         """One polite line a person and hour."""

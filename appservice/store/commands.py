@@ -1,7 +1,7 @@
 """Commands of operators: taken up once, their effect and outcome written together, answered to the end."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from appservice.store.database import Connection, Reader, Row
@@ -17,6 +17,15 @@ class Command:
     sender: str
     request: dict[str, Any]
     outcome: dict[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mark:
+    """An operator's answer to a question: yes or no, whose, when."""
+
+    agreed: bool
+    by: str
+    at: float
 
 
 async def accept(db: Connection, event_id: str, room_id: str, sender: str, request: dict[str, Any], now: float) -> None:
@@ -41,6 +50,30 @@ async def ask(db: Connection, event_id: str, digest: str) -> str:
     )
     row = await db.read_one("SELECT request ->> '$.asked' AS asked FROM commands WHERE event_id = ?", (event_id,))
     return str(row["asked"]) if row else digest
+
+
+async def put(db: Connection, event_id: str, question: str, now: float) -> tuple[float, Mark | None]:
+    """Keep under which event the question stands, and since when; when that was first, and its mark if it has one."""
+    await db.execute(
+        "UPDATE commands SET request = json_insert(request, '$.question', ?, '$.put_at', ?) WHERE event_id = ?",
+        (question, now, event_id),
+    )
+    row = await db.read_one(
+        "SELECT request ->> '$.put_at' AS put_at, request -> '$.mark' AS mark FROM commands WHERE event_id = ?",
+        (event_id,),
+    )
+    if row is None:
+        return now, None
+    return float(row["put_at"]), Mark(**json.loads(row["mark"])) if row["mark"] else None
+
+
+async def keep_mark(db: Connection, question: str, mark: Mark) -> None:
+    """With the command that waits for it, if one does; the first one stays."""
+    await db.execute(
+        "UPDATE commands SET request = json_insert(request, '$.mark', json(?))"
+        " WHERE done = 0 AND request ->> '$.question' = ?",
+        (json.dumps(asdict(mark)), question),
+    )
 
 
 async def done(db: Connection, event_id: str) -> None:

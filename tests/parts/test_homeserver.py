@@ -25,6 +25,7 @@ from appservice.ops.answer import Thread
 from appservice.reconcile.accounts import Accounts
 from appservice.reconcile.steps import Done
 from appservice.store import inbox, meta, outbox, rooms
+from appservice.store.commands import Mark
 from appservice.store.database import Database
 from appservice.store.outbox import Outgoing
 from tests.support.bed import BOT, Bed
@@ -142,7 +143,7 @@ async def asked(
     async def on_dead(item: Outgoing, reason: str) -> None:
         raise AssertionError(reason)
 
-    homeserver, sender, found = bed.homeserver, Sender(store, bed.homeserver, on_dead=on_dead), Agreements()
+    homeserver, sender, found = bed.homeserver, Sender(store, bed.homeserver, on_dead=on_dead), Agreements(store)
     typed = await homeserver.send(bed.room, "m.room.message", content.message("!apply"), secrets.token_hex(), user=BOT)
     command = Event(
         id=typed, room_id=bed.room, type="m.room.message", sender=BOT, content={}, ts=int(time.time() * 1000)
@@ -169,15 +170,21 @@ async def asked(
     return thread.live.event_id, asking, found
 
 
+def mark(found: Agreements, question: str, *, agreed: bool, at: float) -> None:
+    after = found.marked(question, Mark(agreed=agreed, by=BOT, at=at)).after
+    assert after is not None
+    after()
+
+
 async def test_a_question_that_comes_up_while_the_homeserver_is_away_is_put_once_it_is_back(
     bed: Bed, store: Database
 ) -> None:
     question, asking, found = await asked(bed, store, "- **delete** `worker/x`", away=True)
 
     assert "React with ✅" in await bed.shown(question)
-    found.mark(question, agreed=False, by=BOT, at=time.time() + agreements.WITHIN_S)  # too late: not heard
+    mark(found, question, agreed=False, at=time.time() + 2 * agreements.WITHIN_S)  # too late: not heard
     await asyncio.sleep(0)
-    found.mark(question, agreed=True, by=BOT, at=time.time())
+    mark(found, question, agreed=True, at=time.time())
     await asking
 
 
@@ -191,7 +198,7 @@ async def test_a_plan_that_is_too_long_for_a_message_is_cut_there_and_attached_w
     page, _ = await bed.homeserver.messages(bed.room, limit=10)
     [file] = [event["content"] for event in page if event["content"].get("msgtype") == "m.file"]
     assert (await bed.homeserver.download(file["url"], limit=2**20)).decode() == told
-    found.mark(question, agreed=False, by=BOT, at=time.time())
+    mark(found, question, agreed=False, at=time.time())
     with pytest.raises(Invalid, match="said no"):
         await asking
 
