@@ -4,13 +4,14 @@ after a crash changes nothing more, then waits until the world follows."""
 import argparse
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from time import time
 from typing import Any
 
 from appservice.errors import Conflict, Invalid, NotFound, OpsroomError, Unavailable
 from appservice.homeserver.events import Event
 from appservice.homeserver.members import short
-from appservice.ops import plan, render
+from appservice.ops import edited, plan, render
 from appservice.ops.answer import Answer, failed
 from appservice.ops.hands import HISTORY, Hands, Progress, checked
 from appservice.ops.uploads import Uploads
@@ -23,11 +24,12 @@ from appservice.resources.printing import to_yaml
 from appservice.storage.protocol import StoredObject
 from appservice.store import commands, declaring, objects, turns
 from appservice.store.changes import Key, parse
-from appservice.store.database import Connection
+from appservice.store.database import Connection, Reader
 from appservice.store.declaring import Accepted, Author
 from appservice.store.objects import Revision, Stored
 from appservice.workspace.names import prefix
 
+Check = Callable[[Reader], Awaitable[None]]
 Outcome = dict[str, Any]  # `results`: kind, name and what became of it
 
 WAIT_S = 120.0
@@ -53,7 +55,8 @@ class Changing:
         async def work() -> Outcome:
             nonlocal source
             data, source = await self._upload(event)
-            return await self._declare(event, checked(data, source), given, prune=given.prune)
+            documents, seen = edited.read(checked(data, source))
+            return await self._declare(event, documents, given, prune=given.prune, first=partial(_not_newer, seen))
 
         try:
             outcome = await self._once(event, work)
@@ -77,7 +80,7 @@ class Changing:
             documents = checked(text.encode(), str(stored.key))
             if [(document.kind, document.name) for document in documents] != [stored.key]:
                 raise Invalid(f"`{stored.key}` cannot be renamed.", fix="Declare another object, and delete this one.")
-            return await self._declare(event, documents, given, base=stored)
+            return await self._declare(event, documents, given, first=partial(_still, stored))
 
         return await self._settle(await self._once(event, work), progress)
 
@@ -98,7 +101,7 @@ class Changing:
             path = next((part.path for part in declaring.parts(document) if part.name == agent.name), ("spec",))
             field = ".".join(str(part) for part in (path if path[0] == "spec" else ("spec",)))
             text = to_yaml(setting.with_fields(base.document, [f"{field}.state={state}"]))
-            return await self._declare(event, checked(text.encode(), str(base.key)), given, base=base)
+            return await self._declare(event, checked(text.encode(), str(base.key)), given, first=partial(_still, base))
 
         return await self._settle(await self._once(event, work), progress)
 
@@ -167,20 +170,15 @@ class Changing:
         given: argparse.Namespace,
         *,
         prune: bool = False,
-        base: Stored | None = None,
+        first: Check | None = None,
     ) -> Outcome:
-        """`base`: what the documents were made from. Raises _Moved when it is another thing by now, and when something
-        else would happen than was planned, which may have to be asked about."""
+        """`first`: what must hold of the store. Raises what that does, and _Moved when something else would happen than
+        was planned, which may have to be asked about."""
+        first = first or _anything
+        await first(self._h.store)  # before somebody is asked
         steps, known = await self._h.desk.plan(documents, prune=prune)
         asked = await self._agreed(event, steps, known, given)
         expected = "" if given.yes else planning.digest(steps, known)
-
-        async def first(db: Connection) -> None:
-            if base is None:
-                return
-            now = await objects.get(db, base.key)
-            if now is None or now.generation != base.generation:
-                raise _Moved
 
         try:
             done = await self._h.desk.declare(
@@ -332,6 +330,24 @@ class Changing:
 
 class _Moved(Exception):
     """What a change was made for is another thing by now."""
+
+
+async def _anything(_store: Reader) -> None: ...
+
+
+async def _still(base: Stored, store: Reader) -> None:
+    """That an object is what documents were made from."""
+    now = await objects.get(store, base.key)
+    if now is None or now.generation != base.generation:
+        raise _Moved
+
+
+async def _not_newer(seen: Mapping[Key, int], store: Reader) -> None:
+    """That nobody has changed what somebody edited."""
+    for key, number in seen.items():
+        if await objects.newest(store, key) != number:
+            fix = f"Get it anew with `!edit {key}`, and write what you want then. `!history {key}` says what it was."
+            raise Conflict(f"`{key}` has changed since you read it. Nothing was changed.", fix=fix)
 
 
 def _outcome(done: Accepted) -> Outcome:

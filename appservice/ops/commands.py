@@ -96,6 +96,7 @@ _ALL = (
     Command(
         name="edit",
         summary="get an object as a file, to change and upload again",
+        detail="A file is refused when somebody has changed the object since.",
         examples=("!edit worker/alice",),
         arguments=(_object(),),
     ),

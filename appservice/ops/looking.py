@@ -9,7 +9,7 @@ from time import time
 from appservice import __version__
 from appservice.errors import Invalid, NotFound, OpsroomError
 from appservice.homeserver.events import Event
-from appservice.ops import grammar, plan, render
+from appservice.ops import edited, grammar, plan, render
 from appservice.ops.answer import Answer, failed
 from appservice.ops.describe import describe
 from appservice.ops.grammar import Asks
@@ -22,6 +22,7 @@ from appservice.resources.printing import to_yaml
 from appservice.resources.source import decode
 from appservice.store import audit, inbox, objects, outbox, turns
 from appservice.store.changes import Key, parse
+from appservice.store.database import Reader
 from appservice.store.objects import Stored
 from appservice.store.status import Status
 
@@ -126,10 +127,18 @@ class Looking:
             raise NotFound(f"there is no room {word} on this homeserver", fix="Write its `#alias:server` or its `!id`.")
         return found
 
-    async def edit(self, _event: Event, given: argparse.Namespace, _progress: Progress) -> Answer:
-        stored = await self._h.own(given.object)
-        text = "Change the file and upload it here; try it before with `!plan` as the upload's caption."
-        return Answer(text=text, file=(f"{stored.name}.yaml", stored.text))
+    async def edit(self, event: Event, given: argparse.Namespace, _progress: Progress) -> Answer:
+        key = (await self._h.own(given.object)).key
+
+        async def unit(db: Reader) -> tuple[str, int]:
+            stored = await objects.get(db, key)
+            return stored.text if stored else "", await objects.newest(db, key)
+
+        text, revision = await self._h.store.look(unit)
+        # Who edits in a shell is not long about it, and the object is compared at the end.
+        shown = edited.told(text, key, revision) if event.room_id else edited.without(text)
+        told = "Change the file and upload it here; try it before with `!plan` as the upload's caption."
+        return Answer(text=told, file=(f"{key.name}.yaml", shown))
 
     async def export(self, _event: Event, _given: argparse.Namespace, _progress: Progress) -> Answer:
         return exported(await objects.every(self._h.store))
@@ -154,7 +163,8 @@ class Looking:
     async def plan(self, event: Event, given: argparse.Namespace, _progress: Progress) -> Answer:
         data, source = await self._uploads.find(event)
         try:
-            steps, _ = await self._h.desk.plan(checked(data, source), prune=given.prune)
+            documents, _ = edited.read(checked(data, source))
+            steps, _ = await self._h.desk.plan(documents, prune=given.prune)
         except OpsroomError as error:
             return failed(error, source)
         return Answer(text=plan.told(steps))
@@ -165,7 +175,7 @@ def exported(found: Sequence[Stored]) -> Answer:
     declared = [stored for stored in found if not stored.deleting and not stored.owner]
     if not declared:
         return Answer(text="Nothing is declared yet.")
-    text = "---\n".join(f"{stored.text.rstrip()}\n" for stored in declared)
+    text = "---\n".join(f"{edited.without(stored.text).rstrip()}\n" for stored in declared)
     try:
         fits = not compose(decode(text.encode(), source="the export")).faults
     except Invalid:

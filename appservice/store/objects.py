@@ -125,6 +125,12 @@ async def history(store: Reader, key: Key, limit: int = 20) -> list[Revision]:
     return [Revision(**dict(row)) for row in rows]
 
 
+async def newest(store: Reader, key: Key) -> int:
+    """Number of an object's newest revision, 0 for none."""
+    row = await store.read_one("SELECT max(revision) AS newest FROM revisions WHERE kind = ? AND name = ?", key)
+    return int(row["newest"] or 0) if row else 0
+
+
 async def revision(store: Reader, number: int) -> tuple[Key, Revision] | None:
     """The one of that number, and whose it is."""
     row = await store.read_one(

@@ -10,6 +10,7 @@ import pytest
 
 from appservice.errors import Conflict, Invalid, NotFound, OpsroomError
 from appservice.homeserver.events import Event
+from appservice.ops.answer import Answer
 from appservice.ops.describe import Tries
 from appservice.ops.door import Given
 from appservice.ops.hands import Hands, checked
@@ -45,8 +46,17 @@ class Ops:
         self.asked.append(question)
 
     async def say(self, text: str, upload: str = "") -> str:
-        event = Event(id=f"${text}", room_id="", type="m.room.message", sender="@op:hs", content={})
-        return (await Verbs(self.hands, Given(upload, "test")).run(text, event, lambda _text: None)).text
+        return (await self.answer(text, upload)).text
+
+    async def answer(self, text: str, upload: str = "", *, room: str = "") -> Answer:
+        event = Event(id=f"${text}", room_id=room, type="m.room.message", sender="@op:hs", content={})
+        return await Verbs(self.hands, Given(upload, "test")).run(text, event, lambda _text: None)
+
+    async def file(self, text: str, *, room: str = "!ops") -> str:
+        """The file that a command answers with."""
+        answer = await self.answer(text, room=room)
+        assert answer.file is not None
+        return answer.file[1]
 
     def meanwhile(self, monkeypatch: pytest.MonkeyPatch, *texts: str) -> None:
         """Have others declare these, one after each time that a command has planned what it does."""
@@ -168,6 +178,59 @@ async def test_a_plan_that_was_agreed_to_and_moved_is_not_carried_out(
     assert "What was agreed to is not what would happen now" in told
     assert len(ops.asked) == 1
     assert not any(stored.deleting for stored in await objects.every(ops.store))
+
+
+REMARKED = f"# about ada\n{worker_yaml('ada', soul='first')}# the end\n"
+
+
+async def test_an_edited_file_is_not_applied_over_what_somebody_changed_since(ops: Ops) -> None:
+    await ops.apply(REMARKED)
+    await ops.apply(worker_yaml("bob"))
+    file = await ops.file("!edit ada")
+    await ops.say("!set ada model=newer")
+    told = await ops.say("!apply", file.replace("soul: first", "soul: mine"))
+    assert "`worker/ada` has changed since you read it" in told
+    assert ((await ops.spec(ADA))["model"], (await ops.spec(ADA))["soul"]) == ("newer", "first")
+
+    file = (await ops.file("!edit ada")).replace("soul: first", "soul: mine")
+    told = await ops.say("!apply ", f"{file.replace('soul', 'sole')}---\n{worker_yaml('bob')}")
+    assert f"line {file[: file.index('soul')].count(chr(10)) + 1}, `spec.sole`" in told
+    assert "changed `worker/ada`" in await ops.say("!apply  ", f"{worker_yaml('bob')}---\n{file}".replace("\n", "\r\n"))
+    assert ((await ops.spec(ADA))["model"], (await ops.spec(ADA))["soul"]) == ("newer", "mine")
+
+
+async def test_an_edited_file_is_refused_also_when_the_change_comes_after_its_plan(
+    ops: Ops, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await ops.apply(REMARKED)
+    file = await ops.file("!edit ada")
+    ops.meanwhile(monkeypatch, worker_yaml("ada", soul="newer"))
+    assert "has changed since you read it" in await ops.say("!apply", file.replace("first", "mine"))
+    assert (await ops.spec(ADA))["soul"] == "newer"
+
+
+async def test_what_an_edited_file_says_of_its_revision_is_not_kept(ops: Ops) -> None:
+    await ops.apply(REMARKED)
+    file = await ops.file("!edit ada")
+    assert file.endswith(f"\n{REMARKED}")
+    assert "No changes" in await ops.say("!plan", file)
+    assert "No changes" in await ops.say("!apply", file)
+    assert "changed `worker/ada`" in await ops.say("!apply ", file.replace("first", "second"))
+    stored = await objects.get(ops.store, ADA)
+    assert stored is not None
+    assert stored.text == REMARKED.replace("first", "second")
+
+    await ops.apply(file)  # by a door that takes the line for a remark
+    assert await ops.file("!export") == await ops.file("!edit ada", room="") == REMARKED
+    assert (await ops.file("!edit ada")).count("revision") == 1
+
+
+async def test_an_edited_file_is_a_pattern_for_another_object(ops: Ops) -> None:
+    await ops.apply(worker_yaml("ada"))
+    await ops.apply(worker_yaml("bob"))
+    file = (await ops.file("!edit ada")).replace("name: ada", "name: bob").replace("model: gpt-test", "model: other")
+    await ops.say("!set ada soul=newer")
+    assert "changed `worker/bob`" in await ops.say("!apply", file)
 
 
 async def test_a_rollback_reaches_every_revision_there_is(ops: Ops) -> None:
