@@ -3,17 +3,17 @@ after a crash changes nothing more, then waits until the world follows."""
 
 import argparse
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from functools import partial
 from time import time
 from typing import Any
 
-from appservice.errors import Conflict, Invalid, NotFound, OpsroomError, Unavailable
+from appservice.errors import Conflict, Invalid, OpsroomError, Unavailable
 from appservice.homeserver.events import Event
 from appservice.homeserver.members import short
-from appservice.ops import edited, plan, render
+from appservice.ops import earlier, edited, plan, render
 from appservice.ops.answer import Answer, failed
-from appservice.ops.hands import HISTORY, Hands, Progress, checked
+from appservice.ops.hands import Hands, Progress, checked
 from appservice.ops.uploads import Uploads
 from appservice.reconcile import plan as planning
 from appservice.reconcile.desk import Also, OtherPlan
@@ -26,7 +26,7 @@ from appservice.store import commands, declaring, objects, turns
 from appservice.store.changes import Key, parse
 from appservice.store.database import Connection, Reader
 from appservice.store.declaring import Accepted, Author
-from appservice.store.objects import Revision, Stored
+from appservice.store.objects import Stored
 from appservice.workspace.names import prefix
 
 Check = Callable[[Reader], Awaitable[None]]
@@ -107,44 +107,11 @@ class Changing:
 
     async def rollback(self, event: Event, given: argparse.Namespace, progress: Progress) -> Answer:
         async def work() -> Outcome:
-            found = [await self._earlier(given.object, given.revision)] if given.object else await self._before_newest()
-            documents = [one for each in found for one in checked(each.text.encode(), f"revision {each.revision}")]
-            return await self._declare(event, documents, given)
+            found = await earlier.wanted(self._h, given.object, given.revision)
+            first = partial(_newest, found.newest)
+            return await self._declare(event, found.documents, given, joining=found.joining, first=first)
 
         return await self._settle(await self._once(event, work), progress)
-
-    async def _before_newest(self) -> list[Revision]:
-        """How all was that the newest change has changed."""
-        changed = await objects.newest_change(self._h.store)
-        first = {key: one.revision for key, one in reversed(changed)}
-        found = {key: await objects.revision_before(self._h.store, key, number) for key, number in first.items()}
-        for key, before in found.items():
-            if before is None or not before.text:
-                what = f"the newest change made `{key}`; nothing was there before."
-                raise Invalid(what, fix=f"`!delete {key}` removes it. Name an object to take back what was done to it.")
-        if not found:
-            raise NotFound("nothing was changed yet", fix="`!history worker/NAME` lists what was.")
-        return [before for before in found.values() if before]
-
-    async def _earlier(self, text: str, number: int) -> Revision:
-        """The revision of that number, which alone says of what; without one the last before the newest that declared
-        something."""
-        if text.isdecimal() and not number:
-            found = await objects.revision(self._h.store, int(text))
-            if found is None:
-                raise NotFound(f"there is no revision {text}", fix="`!history worker/NAME` lists those of an object.")
-            return _declaring(*found)
-        key = await self._h.called(text)
-        hint = f"`!history {key}` lists them."
-        if number:
-            found = await objects.revision(self._h.store, number)
-            if found is None or found[0] != key:
-                raise NotFound(f"`{key}` has no revision {number}", fix=hint)
-            return _declaring(*found)
-        for one in (await objects.history(self._h.store, key, HISTORY))[1:]:
-            if one.text:
-                return one
-        raise NotFound(f"`{key}` has only one revision", fix=hint)
 
     async def _once(self, event: Event, work: Callable[[], Awaitable[Outcome]]) -> Outcome:
         """What a command does in its turn, unless an earlier run that a crash ended has done it already. It is done
@@ -170,19 +137,26 @@ class Changing:
         given: argparse.Namespace,
         *,
         prune: bool = False,
+        joining: Collection[Key] = (),
         first: Check | None = None,
     ) -> Outcome:
         """`first`: what must hold of the store. Raises what that does, and _Moved when something else would happen than
         was planned, which may have to be asked about."""
         first = first or _anything
         await first(self._h.store)  # before somebody is asked
-        steps, known = await self._h.desk.plan(documents, prune=prune)
+        steps, known = await self._h.desk.plan(documents, prune=prune, joining=joining)
         asked = await self._agreed(event, steps, known, given)
         expected = "" if given.yes else planning.digest(steps, known)
 
         try:
             done = await self._h.desk.declare(
-                documents, _author(event), prune=prune, expected=expected, also=_settled_by(event), first=first
+                documents,
+                _author(event),
+                prune=prune,
+                joining=joining,
+                expected=expected,
+                also=_settled_by(event),
+                first=first,
             )
         except OtherPlan as error:
             if asked:
@@ -342,6 +316,14 @@ async def _still(base: Stored, store: Reader) -> None:
         raise _Moved
 
 
+async def _newest(seen: Mapping[Key, int], store: Reader) -> None:
+    """That nothing was done to objects since it was found out what they were before: it would go unseen."""
+    for key, number in seen.items():
+        if await objects.newest(store, key) != number:
+            fix = f"See what it was with `!history {key}`, and say it again if it is to be taken back."
+            raise Conflict(f"`{key}` was changed by somebody just now. Nothing was done.", fix=fix)
+
+
 async def _not_newer(seen: Mapping[Key, int], store: Reader) -> None:
     """That nobody has changed what somebody edited."""
     for key, number in seen.items():
@@ -365,10 +347,3 @@ def _settled_by(event: Event) -> Also:
 
 def _author(event: Event) -> Author:
     return Author(user=event.sender, cause=event.id, now=time())
-
-
-def _declaring(key: Key, found: Revision) -> Revision:
-    if not found.text:
-        what = f"revision {found.revision} of `{key}` deleted it."
-        raise Invalid(what, fix=f"Use `!delete {key}` for that. `!history {key}` lists the others.")
-    return found

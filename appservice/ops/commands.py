@@ -116,7 +116,7 @@ _ALL = (
         summary="declare an object again as it was in an earlier revision",
         detail="Without a number: as before its last change. A number alone is enough, for no two revisions have the"
         " same. Without anything: all that the newest change has changed, whoever made it. A deleted one comes back,"
-        " with the files that were kept.",
+        " with the files that were kept; an agent that has left its team since goes back into it.",
         examples=("!rollback", "!rollback worker/alice", "!rollback worker/alice 17", "!rollback 17"),
         arguments=(
             _object(metavar="worker/NAME|REVISION", nargs="?", default=""),

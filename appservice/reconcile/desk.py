@@ -1,7 +1,7 @@
 """Where every change of what is declared or asked for goes through, whichever door it came in by: stored whole, then
 everybody concerned is woken."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from appservice.errors import Conflict
@@ -71,11 +71,11 @@ class Desk:
         self._names = names
 
     async def plan(
-        self, documents: Sequence[Document], *, prune: bool = False
+        self, documents: Sequence[Document], *, prune: bool = False, joining: Collection[Key] = ()
     ) -> tuple[list[Step], Mapping[Key, Stored]]:
         """What `declare` would do, and the state that it would do it to. Raises what that would."""
         known = await _known(self._store)
-        declaring.check(documents, known, self._is_ours, self._names.server_name)
+        declaring.check(documents, known, self._is_ours, self._names.server_name, joining=joining)
         return planning.plan(documents, known, prune=prune), known
 
     async def declare(
@@ -84,6 +84,7 @@ class Desk:
         author: Author,
         *,
         prune: bool = False,
+        joining: Collection[Key] = (),
         expected: str = "",
         also: Also = _nothing,
         first: First = _anyhow,
@@ -96,7 +97,13 @@ class Desk:
             known = await _known(db)
             _same(planning.plan(documents, known, prune=prune), known, expected)
             done = await declaring.declare(
-                db, documents, author, is_ours=self._is_ours, server_name=self._names.server_name, prune=prune
+                db,
+                documents,
+                author,
+                is_ours=self._is_ours,
+                server_name=self._names.server_name,
+                prune=prune,
+                joining=joining,
             )
             await _noted(db, done, author, "apply")
             await also(db, done)

@@ -1,6 +1,6 @@
 """Declare documents with all that follows from them: an accepted file is one unit, whole or not at all."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from appservice.errors import Conflict, Invalid, Problem
@@ -84,16 +84,19 @@ async def declare(
     is_ours: Callable[[str], bool],
     server_name: str = "",
     prune: bool = False,
+    joining: Collection[Key] = (),
 ) -> Accepted:
     """Store documents and the agents they are made of. `is_ours`: whether a localpart or Matrix id is the bot's or an
     agent's; `server_name`: whose people it may name, '' for anybody's; `prune`: delete what else is in the documents'
-    set, files kept.
+    set, files kept; `joining`: agents declared by themselves that may become part of the documents.
 
     Raises what `check` does: then nothing may be kept.
     """
     known = {stored.key: stored for stored in await objects.every(db)}
-    check(documents, known, is_ours, server_name)
+    check(documents, known, is_ours, server_name, joining=joining)
     results, made = [], []
+    for key in joining:
+        await objects.let_go(db, key, author=author.user, cause=author.cause, now=author.now)
     for document in documents:
         key = Key(document.kind, document.name)
         result = await _store(db, _declared(document), author)
@@ -113,11 +116,16 @@ async def declare(
 
 
 def check(
-    documents: Sequence[Document], known: Mapping[Key, Stored], is_ours: Callable[[str], bool], server_name: str
+    documents: Sequence[Document],
+    known: Mapping[Key, Stored],
+    is_ours: Callable[[str], bool],
+    server_name: str,
+    *,
+    joining: Collection[Key] = (),
 ) -> None:
     """Raises Conflict, with every place, when a name belongs to something else that is declared; Invalid when it is
     Opsroom's own, or that of somebody of another server."""
-    taken, ours = list(_conflicts(documents, known)), list(_impostors(documents, is_ours))
+    taken, ours = list(_conflicts(documents, known, joining)), list(_impostors(documents, is_ours))
     if taken or ours:
         raise (Invalid if ours else Conflict)("some names are taken", problems=[*taken, *ours])
     if problems := list(_foreigners(documents, server_name)):
@@ -219,13 +227,15 @@ def _foreigners(documents: Sequence[Document], server_name: str) -> Iterator[Pro
             yield document.problem(("spec", "admin", "matrixUserId"), what, fix)
 
 
-def _conflicts(documents: Sequence[Document], known: Mapping[Key, Stored]) -> Iterator[Problem]:
-    """Names that would mean two users. What this file itself lets go of is free."""
+def _conflicts(
+    documents: Sequence[Document], known: Mapping[Key, Stored], joining: Collection[Key]
+) -> Iterator[Problem]:
+    """Names that would mean two users. What this file itself lets go of is free, and what joins it."""
     fresh = {str(Key(document.kind, document.name)) for document in documents}
     holders = {
         stored.name: stored.owner or str(stored.key)
         for stored in known.values()
-        if stored.kind in ("Worker", "Human") and stored.owner not in fresh
+        if stored.kind in ("Worker", "Human") and stored.owner not in fresh and stored.key not in joining
     }
     for stored in known.values():
         username = stored.document["spec"].get("username") if stored.kind == "Human" else ""

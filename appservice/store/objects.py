@@ -49,7 +49,7 @@ class Stored:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Revision:
-    """One accepted change. `text`: what was written then, '' for a deletion."""
+    """One accepted change. `text`: what was written then, '' for a deletion; `owner`: what it was part of."""
 
     revision: int
     action: str
@@ -57,6 +57,7 @@ class Revision:
     text: str
     author: str
     at: float
+    owner: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,7 +119,7 @@ async def keys(store: Reader, *kinds: str) -> list[Key]:
 async def history(store: Reader, key: Key, limit: int = 20) -> list[Revision]:
     """Newest first; of an object that is gone, too."""
     rows = await store.read(
-        "SELECT revision, action, generation, text, author, at FROM revisions WHERE kind = ? AND name = ?"
+        "SELECT revision, action, generation, text, author, at, owner FROM revisions WHERE kind = ? AND name = ?"
         " ORDER BY revision DESC LIMIT ?",
         (*key, limit),
     )
@@ -134,7 +135,7 @@ async def newest(store: Reader, key: Key) -> int:
 async def revision(store: Reader, number: int) -> tuple[Key, Revision] | None:
     """The one of that number, and whose it is."""
     row = await store.read_one(
-        "SELECT kind, name, revision, action, generation, text, author, at FROM revisions"
+        "SELECT kind, name, revision, action, generation, text, author, at, owner FROM revisions"
         " WHERE revision = CAST(? AS INTEGER)",
         (str(number),),  # people can type more digits than an integer of SQLite has
     )
@@ -149,19 +150,37 @@ def _named(row: Row) -> tuple[Key, Revision]:
 async def newest_change(store: Reader) -> list[tuple[Key, Revision]]:
     """What was changed last of what people declare, with all that was changed with it."""
     rows = await store.read(
-        "SELECT kind, name, revision, action, generation, text, author, at FROM revisions WHERE owner = '' AND cause ="
-        " (SELECT cause FROM revisions WHERE owner = '' ORDER BY revision DESC LIMIT 1) ORDER BY revision"
+        "SELECT kind, name, revision, action, generation, text, author, at, owner FROM revisions WHERE owner = ''"
+        " AND cause = (SELECT cause FROM revisions WHERE owner = '' ORDER BY revision DESC LIMIT 1) ORDER BY revision"
     )
     return [_named(row) for row in rows]
 
 
 async def revision_before(store: Reader, key: Key, number: int) -> Revision | None:
     row = await store.read_one(
-        "SELECT kind, name, revision, action, generation, text, author, at FROM revisions"
+        "SELECT kind, name, revision, action, generation, text, author, at, owner FROM revisions"
         " WHERE kind = ? AND name = ? AND revision < ? ORDER BY revision DESC LIMIT 1",
         (*key, number),
     )
     return _named(row)[1] if row else None
+
+
+async def left(store: Reader, key: Key) -> tuple[str, Revision] | None:
+    """What an object was part of last, and its first revision by itself since then; None when there is no such, or a
+    deletion in between."""
+    row = await store.read_one(
+        "SELECT revision, owner, text FROM revisions WHERE kind = ? AND name = ? AND owner <> ''"
+        " ORDER BY revision DESC LIMIT 1",
+        key,
+    )
+    if row is None or not row["text"]:
+        return None
+    first = await store.read_one(
+        "SELECT kind, name, revision, action, generation, text, author, at, owner FROM revisions"
+        " WHERE kind = ? AND name = ? AND revision > ? ORDER BY revision LIMIT 1",
+        (*key, row["revision"]),
+    )
+    return (row["owner"], _named(first)[1]) if first else None
 
 
 async def last_called(store: Reader, kind: str, name: str) -> Key | None:
@@ -232,6 +251,17 @@ async def begin_delete(db: Connection, key: Key, *, author: str, cause: str, now
         gone = Declared(kind=key.kind, name=key.name, api_version="", document={}, text="", owner=row["owner"])
         await _remember(db, gone, "deleted", row["generation"] + 1, author=author, cause=cause, now=now)
     return True
+
+
+async def let_go(db: Connection, key: Key, *, author: str, cause: str, now: float) -> None:
+    """An object is declared by itself no more, because it goes on as a part of another one."""
+    row = await _row(db, key)
+    if row is None or row["owner"] or row["deleting"]:
+        return
+    db.changes("resources")
+    await db.execute("UPDATE resources SET generation = generation + 1 WHERE kind = ? AND name = ?", key)
+    gone = Declared(kind=key.kind, name=key.name, api_version="", document={}, text="")
+    await _remember(db, gone, "deleted", row["generation"] + 1, author=author, cause=cause, now=now)
 
 
 async def mark_restart(db: Connection, key: Key, mark: str) -> bool:

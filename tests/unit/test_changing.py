@@ -17,11 +17,11 @@ from appservice.ops.hands import Hands, checked
 from appservice.ops.order import Order
 from appservice.ops.verbs import Verbs
 from appservice.reconcile.desk import Desk
-from appservice.store import audit, objects
+from appservice.store import audit, journal, objects
 from appservice.store.changes import Changes, Key
 from appservice.store.database import Database
 from appservice.store.declaring import Author
-from appservice.store.objects import Declared
+from appservice.store.objects import Declared, Stored
 from tests.support.rosters import NAMES
 from tests.support.stack import document, worker_yaml
 
@@ -77,10 +77,13 @@ class Ops:
             if (stored := await objects.get(self.store, key)) is not None:
                 await self.desk.set_paused(stored, author, paused=True)
 
-    async def spec(self, key: Key) -> dict[str, Any]:
+    async def stored(self, key: Key) -> Stored:
         stored = await objects.get(self.store, key)
         assert stored is not None
-        return dict(stored.document["spec"])
+        return stored
+
+    async def spec(self, key: Key) -> dict[str, Any]:
+        return dict((await self.stored(key)).document["spec"])
 
 
 @pytest.fixture
@@ -119,8 +122,7 @@ async def test_the_audit_has_what_was_changed_by_whom_and_nothing_that_was_refus
 async def test_the_label_of_a_set_can_be_set(ops: Ops) -> None:
     await ops.apply(worker_yaml("ada"))
     assert "changed" in await ops.say("!set worker ada metadata.labels.opsroom.io/set=shop")
-    stored = await objects.get(ops.store, ADA)
-    assert stored is not None
+    stored = await ops.stored(ADA)
     assert stored.document["metadata"]["labels"] == {"opsroom.io/set": "shop"}
 
 
@@ -148,9 +150,7 @@ async def test_what_begins_to_destroy_something_between_plan_and_write_is_asked_
     [question] = ops.asked
     assert "**delete** `worker/carol`" in question
     assert await names(ops, "Worker") == ["alice", "bob", "carol", "dev-lead"]
-    carol = await objects.get(ops.store, Key("Worker", "carol"))
-    assert carol is not None
-    assert carol.deleting
+    assert (await ops.stored(Key("Worker", "carol"))).deleting
 
 
 async def test_nobody_is_asked_when_what_moves_meanwhile_destroys_nothing(
@@ -216,8 +216,7 @@ async def test_what_an_edited_file_says_of_its_revision_is_not_kept(ops: Ops) ->
     assert "No changes" in await ops.say("!plan", file)
     assert "No changes" in await ops.say("!apply", file)
     assert "changed `worker/ada`" in await ops.say("!apply ", file.replace("first", "second"))
-    stored = await objects.get(ops.store, ADA)
-    assert stored is not None
+    stored = await ops.stored(ADA)
     assert stored.text == REMARKED.replace("first", "second")
 
     await ops.apply(file)  # by a door that takes the line for a remark
@@ -257,11 +256,78 @@ async def test_a_bare_rollback_takes_back_the_newest_change_whole(ops: Ops) -> N
     assert [(await ops.spec(key))["soul"] for key in (ADA, bob)] == ["second", "second"]
 
     await ops.apply(worker_yaml("ada", soul="third"))
-    stored = await objects.get(ops.store, ADA)
-    assert stored is not None
+    stored = await ops.stored(ADA)
     await ops.desk.delete(stored, replace(author, cause="$gone"), keep_files=True)
     assert "changed `worker/ada`" in await ops.say("!rollback   ")
     assert (await ops.spec(ADA))["soul"] == "third"
+
+
+async def moved_out(ops: Ops) -> None:
+    """Alice is part of a team, and then declared by herself in the same file."""
+    await ops.apply(of_agents("alice"))
+    text = f"{of_agents()}---\n{worker_yaml('alice', soul='free')}"
+    author = Author(user="@other:hs", cause="$out", now=1.0)
+    await ops.desk.declare(checked(text.encode(), "test"), author)
+    await ops.desk.set_paused(await ops.stored(ALICE), author, paused=True)
+
+
+ALICE, DEV = Key("Worker", "alice"), Key("Team", "dev")
+
+
+@pytest.mark.parametrize("typed", ["!rollback", "!rollback team/dev"])
+async def test_a_rollback_takes_an_agent_back_into_its_team(ops: Ops, typed: str) -> None:
+    await moved_out(ops)
+    assert "changed `team/dev`" in await ops.say(typed)
+    stored = await ops.stored(ALICE)
+    assert (stored.owner, stored.deleting, "soul" in stored.document["spec"]) == ("team/dev", False, False)
+    now = {change.key: change.text for change in await journal.latest(ops.store)}
+    assert ("alice" in now[DEV], now[ALICE]) == (True, "")  # which is what a restore declares
+
+    assert "`worker/alice`" in await ops.say("!rollback ")  # and that is taken back, too
+    stored = await ops.stored(ALICE)
+    assert (stored.owner, stored.document["spec"]["soul"]) == ("", "free")
+
+
+async def test_a_rollback_of_a_team_does_not_take_back_what_its_agent_became_since(ops: Ops) -> None:
+    await moved_out(ops)
+    await ops.apply(worker_yaml("alice", soul="other"))
+    with pytest.raises(Conflict, match="is declared by itself since") as caught:
+        await ops.say("!rollback team/dev")
+    assert "delete" not in str(caught.value)
+    assert (await ops.spec(ALICE))["soul"] == "other"
+
+    await ops.say(caught.value.problems[0].fix.partition("`")[2].rstrip("`"))
+    assert (await ops.spec(ALICE))["soul"] == "free"
+    assert "changed `team/dev`" in await ops.say("!rollback team/dev ")
+
+
+async def test_a_worker_of_that_name_that_never_was_in_the_team_stays_by_itself(ops: Ops) -> None:
+    await ops.apply(of_agents("alice"))
+    await ops.apply(of_agents())
+    await ops.store.write(lambda db: objects.forget(db, ALICE))
+    await ops.apply(worker_yaml("alice"))
+    with pytest.raises(Conflict, match="is taken by `worker/alice`"):
+        await ops.say("!rollback team/dev")
+
+
+async def test_a_rollback_takes_back_nothing_that_comes_while_it_is_planned(
+    ops: Ops, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for soul in ("one", "two"):
+        await ops.apply(worker_yaml("ada", soul=soul))
+    look = ops.store.look
+    comes = [worker_yaml("ada", soul="three")]
+
+    async def looked(unit: Any) -> Any:
+        found = await look(unit)
+        if comes:
+            await ops.apply(comes.pop())
+        return found
+
+    monkeypatch.setattr(ops.store, "look", looked)
+    with pytest.raises(Conflict, match="was changed by somebody just now"):
+        await ops.say("!rollback ada")
+    assert (await ops.spec(ADA))["soul"] == "three"
 
 
 async def test_a_team_is_named_in_every_way_an_agent_is(ops: Ops) -> None:
