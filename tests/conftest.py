@@ -14,6 +14,7 @@ from tests.support.browser import client_dist as client_dist
 from tests.support.engine import engine as engine
 from tests.support.gateway import gateway as gateway
 from tests.support.gateway import gateway_bed as gateway_bed
+from tests.support.ops import ops as ops
 from tests.support.runtime import agents_world as agents_world
 from tests.support.runtime import bench as bench
 from tests.support.stack import Stack

@@ -27,6 +27,7 @@ from appservice.store.changes import Key, parse
 from appservice.store.database import Connection, Reader
 from appservice.store.declaring import Accepted, Author
 from appservice.store.objects import Stored
+from appservice.store.status import Status
 from appservice.workspace.names import prefix
 
 Check = Callable[[Reader], Awaitable[None]]
@@ -189,13 +190,11 @@ class Changing:
         async def settled() -> bool:
             pairs = [await self._h.pair(key) for key, _ in results]
             progress(render.progress(pairs))
-            return all(
-                s is None or s.paused or render.is_settled(s, state) or render.is_stuck(s, state) for s, state in pairs
-            )
+            return all(_is_so(stored, state) or (stored and render.is_stuck(stored, state)) for stored, state in pairs)
 
         await self._h.changes.until(settled, WAIT_S)
         pairs = [await self._h.pair(key) for key, _ in results]
-        ok = all(stored is None or render.is_settled(stored, state) for stored, state in pairs)
+        ok = all(_is_so(*pair) for pair in pairs)
         lines = [render.outcome_line(action, *(await self._h.pair(key)), key) for key, action in results]
         text = render.lines(lines)
         return Answer(text=text if ok else f"{text}\n\nOpsroom goes on trying. See how far it is: `!status`", ok=ok)
@@ -253,7 +252,7 @@ class Changing:
 
     async def own_files(self, stored: Stored) -> list[StoredObject]:
         """What an agent, or the agents of an object, made themselves."""
-        agents = [stored] if stored.kind == "Worker" else await objects.owned_by(self._h.store, str(stored.key))
+        agents = await self._h.agents_of(stored)
         return [item for agent in agents for item in await self._files_of(agent.name)]
 
     async def _files_of(self, agent: str) -> list[StoredObject]:
@@ -267,7 +266,7 @@ class Changing:
 
         async def work() -> Outcome:
             stored = await self._h.find(given.object)
-            agents = [stored] if stored.kind == "Worker" else await objects.owned_by(self._h.store, str(stored.key))
+            agents = await self._h.agents_of(stored)
             if not agents:
                 raise Invalid(f"`{stored.key}` has no sandbox.", fix="`!get workers` lists what has.")
             return _outcome(await self._h.desk.restart(agents, _author(event), also=_settled_by(event)))
@@ -293,13 +292,18 @@ class Changing:
 
     async def stop(self, event: Event, given: argparse.Namespace, _progress: Progress) -> Answer:
         stored = await self._h.find(given.object)
-        agents = {stored.name, *(part.name for part in await objects.owned_by(self._h.store, str(stored.key)))}
+        agents = {agent.name for agent in await self._h.agents_of(stored)}
         found = [turn for turn in await turns.open_turns(self._h.store) if turn.agent in agents]
         for turn in found:
             self._h.stop_turn(turn.id, short(event.sender))
         if not found:
             return Answer(text=f"{stored.name} is not answering anything.")
         return Answer(text=f"Stopped {len(found)} turn{'s' if len(found) > 1 else ''} of {stored.name}.")
+
+
+def _is_so(stored: Stored | None, state: Status) -> bool:
+    """Whether an object is as declared, or is not to become so now."""
+    return stored is None or stored.held_by != "" or render.is_settled(stored, state)
 
 
 class _Moved(Exception):

@@ -53,7 +53,7 @@ _ALL = (
         summary="what can be typed here, and how",
         examples=("!help", "!help apply"),
         arguments=(Argument(("verb",), {"metavar": "COMMAND", "nargs": "?", "default": ""}),),
-        aliases=("hi", "hello", "commands", "?"),
+        aliases=("hi", "hello", "commands"),
     ),
     Command(
         name="status",

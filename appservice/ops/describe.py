@@ -1,7 +1,7 @@
 """All about one object, for the person who must know at 3 a.m. what an agent did and who allowed it."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,8 @@ from appservice.store.database import Database
 from appservice.store.objects import Stored
 from appservice.store.status import Condition, Status
 
+LAST = 5  # turns that are told
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tries:
@@ -21,14 +23,15 @@ class Tries:
     next_s: float | None
 
 
-async def describe(store: Database, stored: Stored, tries: Tries, *, now: float) -> str:
+async def describe(store: Database, stored: Stored, agents: Sequence[str], tries: Tries, *, now: float) -> str:
+    """`agents`: whose turns and usage these are."""
     found = await status.get(store, stored.key)
     parts = [
         head(stored, found, now),
         _tries(tries),
         _conditions(found, now),
-        await _turns(store, stored.name, now),
-        await _usage(store, stored.name),
+        await _turns(store, agents, now),
+        await _usage(store, agents),
         await _happenings(store, stored, found, now),
     ]
     return "\n\n".join(part for part in parts if part)
@@ -93,23 +96,29 @@ def _words(name: str) -> str:
     return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower()
 
 
-async def _turns(store: Database, name: str, now: float) -> str:
+async def _turns(store: Database, agents: Sequence[str], now: float) -> str:
+    found = [turn for agent in agents for turn in await turns.recent(store, agent, LAST)]
     lines = []
-    for turn in await turns.recent(store, name):
+    for turn in sorted(found, key=lambda turn: turn.asked_at, reverse=True)[:LAST]:
         took = f" after {(turn.ended_at - turn.asked_at):.1f} s" if turn.ended_at else ""
         error = f": {turn.error}" if turn.error else ""
         asked = f"asked by {short(turn.sender)} at {render.when(turn.asked_at, now)}"
-        lines.append(f"- {turn.state}{took}, {asked}{error}")
+        lines.append(f"- {_whose(turn.agent, agents)}{turn.state}{took}, {asked}{error}")
     return "**Last turns**\n\n" + "\n".join(lines) if lines else ""
 
 
-async def _usage(store: Database, name: str) -> str:
+async def _usage(store: Database, agents: Sequence[str]) -> str:
     lines = [
-        f"- {used.model}: {used.calls} call{'s' * (used.calls != 1)}, {used.failed} failed, "
+        f"- {_whose(agent, agents)}{used.model}: {used.calls} call{'s' * (used.calls != 1)}, {used.failed} failed, "
         f"{used.tokens_in} tokens in, {used.tokens_out} out, median {used.median_ms} ms"
-        for used in await consumers.summary(store, name)
+        for agent in agents
+        for used in await consumers.summary(store, agent)
     ]
     return "**Usage**\n\n" + "\n".join(lines) if lines else ""
+
+
+def _whose(agent: str, agents: Sequence[str]) -> str:
+    return f"{agent}: " if len(agents) > 1 else ""
 
 
 async def _happenings(store: Database, stored: Stored, found: Status, now: float) -> str:

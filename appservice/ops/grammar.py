@@ -15,6 +15,7 @@ from appservice.resources import registry
 
 PREFIX = "!"
 _PHONE = str.maketrans({"“": '"', "”": '"', "„": '"', "‘": "'", "’": "'", "\u00a0": " ", "\u202f": " "})
+BETWEEN = ("->", "→", "to", "may", "ask")  # who asks and whom; an agent may be called like one of them
 _NAME = re.compile(r"@?[A-Za-z0-9][^=]*")
 _DASHES = re.compile(r"(^|\s)[—–](?=\w)")
 
@@ -43,8 +44,10 @@ class Asks:
 
 def asks(words: list[str]) -> Asks:
     """Read `@bob -> alice in #lounge`; the arrow, @ and server may be left out. Raises Invalid."""
-    said = [word for word in words if word not in ("->", "→", "to", "may", "ask")]
-    match said:
+    first, rest = words[:1], words[1:]
+    while rest[1:] and rest[0] in BETWEEN and rest[1] != "in":
+        rest = rest[1:]
+    match [*first, *rest]:
         case [user, agent]:
             room = ""
         case [user, agent, "in", room]:

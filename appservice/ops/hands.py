@@ -90,6 +90,18 @@ class Hands:
                 raise
             return gone
 
+    async def agents_of(self, stored: Stored) -> list[Stored]:
+        """The agent itself, or those that an object is made of."""
+        return [stored] if stored.kind == "Worker" else await objects.owned_by(self.store, str(stored.key))
+
+    async def agent_of(self, stored: Stored) -> Stored:
+        """As `agents_of`, where one is meant. Raises Invalid for none or several."""
+        agents = await self.agents_of(stored)
+        if len(agents) != 1:
+            names = ", ".join(agent.name for agent in agents) or "none"
+            raise Invalid(f"`{stored.key}` is not one agent.", fix=f"Its agents: {names}. Name one of them.")
+        return agents[0]
+
     async def known(self) -> dict[Key, Stored]:
         return {stored.key: stored for stored in await objects.every(self.store)}
 

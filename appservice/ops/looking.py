@@ -79,7 +79,8 @@ class Looking:
 
     async def describe(self, _event: Event, given: argparse.Namespace, _progress: Progress) -> Answer:
         stored = await self._h.find(given.object)
-        return Answer(text=await describe(self._h.store, stored, self._h.tries(stored.key), now=time()))
+        agents = [agent.name for agent in await self._h.agents_of(stored)]
+        return Answer(text=await describe(self._h.store, stored, agents, self._h.tries(stored.key), now=time()))
 
     async def explain(self, _event: Event, given: argparse.Namespace, _progress: Progress) -> Answer:
         asked, _, decision = await self.decide(grammar.asks(given.words))
@@ -92,7 +93,8 @@ class Looking:
         return asked, stored, await self._h.explain(asked.user, stored.name, await self.room(asked.room))
 
     async def audit(self, _event: Event, given: argparse.Namespace, _progress: Progress) -> Answer:
-        target = (await self._h.find(given.object)).name if given.object else ""
+        key = await self._h.called(given.object) if given.object else None
+        target = "" if key is None else key.name if key.kind == "Worker" else str(key)
         found = await audit.newest(self._h.store, target=target, limit=max(1, min(given.last, 200)))
         return Answer(text=render.audit(found, now=time()))
 
@@ -149,7 +151,7 @@ class Looking:
         return Answer(text=render.history(key, plan.with_fields(found), now=time()))
 
     async def logs(self, _event: Event, given: argparse.Namespace, _progress: Progress) -> Answer:
-        stored = await self._h.find(given.object)
+        stored = await self._h.agent_of(await self._h.find(given.object))
         lines = max(1, min(given.lines, 5_000))
         text = (await self._h.backend.logs(stored.name, lines=lines)).rstrip()
         if not text:

@@ -39,12 +39,10 @@ def _without_gone(value: Any) -> Any:
 
 
 def _names(path: str) -> list[str]:
-    """What is after `metadata.labels.` is one key, for there are dots in those."""
-    first, _, rest = path.partition(".")
-    map_, sign, key = rest.partition(".")
-    if first == "metadata" and map_ in ("labels", "annotations") and sign:
-        return [first, map_, key]
-    return path.split(".")
+    """What is after `labels.` is one key, for there are dots in those."""
+    names = path.split(".")
+    start = next((at for at, name in enumerate(names, 1) if name in ("labels", "annotations")), len(names))
+    return names[:start] + [".".join(names[start:])] * (start < len(names))
 
 
 def _read(value: str) -> Any:

@@ -86,7 +86,7 @@ async def of_event(store: Reader, event_id: str) -> list[Turn]:
     return [_turn(row) for row in rows]
 
 
-async def recent(store: Reader, agent: str, limit: int = 5) -> list[Turn]:
+async def recent(store: Reader, agent: str, limit: int) -> list[Turn]:
     rows = await store.read("SELECT * FROM turns WHERE agent = ? ORDER BY asked_at DESC LIMIT ?", (agent, limit))
     return [_turn(row) for row in rows]
 

@@ -2,93 +2,22 @@
 
 import asyncio
 from contextlib import suppress
-from dataclasses import fields, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import pytest
 
 from appservice.errors import Conflict, Invalid, NotFound, OpsroomError
-from appservice.homeserver.events import Event
-from appservice.ops.answer import Answer
-from appservice.ops.describe import Tries
-from appservice.ops.door import Given
-from appservice.ops.hands import Hands, checked
-from appservice.ops.order import Order
-from appservice.ops.verbs import Verbs
-from appservice.reconcile.desk import Desk
+from appservice.ops.hands import checked
 from appservice.store import audit, journal, objects
-from appservice.store.changes import Changes, Key
-from appservice.store.database import Database
+from appservice.store.changes import Key
 from appservice.store.declaring import Author
-from appservice.store.objects import Declared, Stored
-from tests.support.rosters import NAMES
+from appservice.store.objects import Declared
+from tests.support.ops import Ops
 from tests.support.stack import document, worker_yaml
 
 ADA = Key("Worker", "ada")
-
-
-class Ops:
-    """What commands need of Opsroom to change something."""
-
-    def __init__(self, store: Database) -> None:
-        self.store = store
-        changes = self.changes = Changes()
-        self.desk = Desk(store, changes, lambda _key: None, NAMES)
-        given: dict[str, Any] = dict.fromkeys(field.name for field in fields(Hands) if field.name != "confirm")
-        given |= {"store": store, "changes": changes, "desk": self.desk, "order": Order(), "names": NAMES}
-        given["tries"] = lambda _key: Tries(failed=0, next_s=None)
-        self.hands = Hands(**given, confirm=self.confirm)
-        self.asked: list[str] = []
-
-    async def confirm(self, _event: Event, question: str) -> None:
-        """Everything is agreed to."""
-        self.asked.append(question)
-
-    async def say(self, text: str, upload: str = "") -> str:
-        return (await self.answer(text, upload)).text
-
-    async def answer(self, text: str, upload: str = "", *, room: str = "") -> Answer:
-        event = Event(id=f"${text}", room_id=room, type="m.room.message", sender="@op:hs", content={})
-        return await Verbs(self.hands, Given(upload, "test")).run(text, event, lambda _text: None)
-
-    async def file(self, text: str, *, room: str = "!ops") -> str:
-        """The file that a command answers with."""
-        answer = await self.answer(text, room=room)
-        assert answer.file is not None
-        return answer.file[1]
-
-    def meanwhile(self, monkeypatch: pytest.MonkeyPatch, *texts: str) -> None:
-        """Have others declare these, one after each time that a command has planned what it does."""
-        plan, left = self.desk.plan, list(texts)
-
-        async def planned(*args: Any, **more: Any) -> Any:
-            found = await plan(*args, **more)
-            if left:
-                await self.apply(left.pop(0))
-            return found
-
-        monkeypatch.setattr(self.desk, "plan", planned)
-
-    async def apply(self, text: str, *, now: float = 0.0) -> None:
-        author = Author(user="@op:hs", cause="$", now=now)
-        done = await self.desk.declare(checked(text.encode(), "test"), author)
-        for key, _ in done.documents:
-            if (stored := await objects.get(self.store, key)) is not None:
-                await self.desk.set_paused(stored, author, paused=True)
-
-    async def stored(self, key: Key) -> Stored:
-        stored = await objects.get(self.store, key)
-        assert stored is not None
-        return stored
-
-    async def spec(self, key: Key) -> dict[str, Any]:
-        return dict((await self.stored(key)).document["spec"])
-
-
-@pytest.fixture
-def ops(store: Database) -> Ops:
-    return Ops(store)
 
 
 async def test_fields_that_are_set_through_other_doors_at_the_same_time_are_all_kept(ops: Ops) -> None:
@@ -412,6 +341,13 @@ async def test_what_a_prune_has_deleted_is_named(ops: Ops) -> None:
         "- unchanged `worker/ada` — paused; `!resume worker/ada` goes on.",
         "- deleted `worker/bob`.",
     ]
+
+
+async def test_what_is_changed_of_a_paused_object_is_done_and_waits_for_nothing(ops: Ops) -> None:
+    await ops.apply(worker_yaml("ada"))
+    answer = await ops.answer("!set ada model=other")
+    assert answer.ok
+    assert answer.text == "changed `worker/ada` — paused; `!resume worker/ada` goes on."
 
 
 def team(name: str, **spec: str) -> str:

@@ -107,3 +107,17 @@ def test_every_command_has_help_with_an_example_that_parses(name: str) -> None:
     for example in command.examples:
         assert grammar.parse(example).command is command
     assert f"`!{name}`" in render.help_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "user", "agent", "room"),
+    [
+        ("@bob -> alice", "@bob", "alice", ""),
+        ("bob may ask alice in #lounge", "bob", "alice", "#lounge"),
+        ("bob -> may", "bob", "may", ""),
+        ("to ask may", "to", "may", ""),
+        ("bob to ask in #lounge", "bob", "ask", "#lounge"),
+    ],
+)
+def test_who_asks_whom_is_read_whatever_they_are_called(words: str, user: str, agent: str, room: str) -> None:
+    assert grammar.asks(words.split()) == grammar.Asks(user=user, agent=agent, room=room)

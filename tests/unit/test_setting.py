@@ -37,6 +37,12 @@ def test_an_assignment_changes_its_field_and_no_other(assignment: str, spec: dic
     assert repr(DECLARED) == before
 
 
+def test_a_label_may_have_dots_in_its_name() -> None:
+    changed = with_fields(DECLARED, ["labels.app.kubernetes.io/name=web", "metadata.labels.a.b/c=d"])
+    assert changed["spec"]["labels"] == {"app.kubernetes.io/name": "web"}
+    assert changed["metadata"]["labels"] == {"a.b/c": "d"}
+
+
 def test_metadata_is_named_in_full() -> None:
     assert with_fields(DECLARED, ["metadata.labels.team=x"])["metadata"] == {"name": "ada", "labels": {"team": "x"}}
 
