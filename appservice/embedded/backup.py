@@ -23,6 +23,7 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from time import time
 from typing import Any, get_args
 
 import yaml
@@ -35,7 +36,7 @@ from appservice.config import SETTINGS_FILE, Settings
 from appservice.embedded.files import LOCK_FILE, only_one
 from appservice.embedded.world import registration_path
 from appservice.errors import Conflict, Denied, Invalid, NotFound
-from appservice.store import lease, migrate
+from appservice.store import lease, migrate, restored
 
 FORMAT = 1
 MANIFEST, DATABASE, KEYS = "manifest.json", "opsroom.db", "keys"
@@ -219,6 +220,8 @@ def _unpack(source: Path, fresh: Path, passphrase: str) -> Mapping[str, Any]:
     for path in fresh.rglob("*"):
         path.chmod(0o700 if path.is_dir() else 0o600)
     _check_database(fresh / DATABASE, source)
+    with closing(sqlite3.connect(fresh / DATABASE)) as database:
+        restored.forget_the_past(database, now=time())
     return dict(manifest)
 
 

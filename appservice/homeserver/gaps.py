@@ -6,7 +6,8 @@ After a restart of either side a homeserver can be silent for minutes, and what 
     boot event -> pause -> ping -> one incremental /sync of the bot -> inbox (repeats are dropped there)
 
 Rooms without the bot (direct rooms of agents) are paged back to the last event that was read here. That newer events
-have come already says nothing: what was pushed may be newer than what was lost.
+have come already says nothing: what was pushed may be newer than what was lost. A store that knows no position, as a
+new or a restored one, begins with now.
 """
 
 import asyncio
@@ -27,7 +28,6 @@ from appservice.homeserver.transactions import wanted
 from appservice.store import meta, rooms
 from appservice.store.database import Connection, Database
 
-SINCE = "sync_since"
 EVERY_S = 300.0
 PAGES = 50
 LONGEST_PAUSE_S = 5.0
@@ -65,14 +65,14 @@ class Gaps:
         """Fetch what the push did not bring; how many events were read. `ops_room` wakes the push first."""
         if ops_room:
             await self._knock(ops_room)
-        since = await meta.get(self._store, SINCE)
+        since = await meta.get(self._store, meta.SYNC_SINCE)
         answer = await self._homeserver.sync(since=since, filter_=_FILTER)
         found = 0
         if since:
             for room_id, room in answer.get("rooms", {}).get("join", {}).items():
                 found += await self._take(room_id, room["timeline"], since)
-            found += await self._direct_rooms()
-        await self._store.write(lambda db: meta.put(db, SINCE, str(answer["next_batch"])))
+        found += await self._direct_rooms()
+        await self._store.write(lambda db: meta.put(db, meta.SYNC_SINCE, str(answer["next_batch"])))
         if found:
             log.info("gap closed", events=found)
         return found
@@ -164,15 +164,23 @@ class Gaps:
             if room.purpose != "direct":
                 continue
             try:
-                missed = await self._back(room.room_id, user=room.owner, until=room.seen)
+                missed = await self._missed(room)
             except MatrixRequestError as error:
                 log.warning("direct room unreadable", room_id=room.room_id, error=str(error))
                 continue
-            if missed:
+            if missed and room.seen:
                 await self._receive(wanted(missed))
+                found += len(missed)
+            if missed:
                 await self._store.write(partial(_mark_seen, room.room_id, str(missed[-1]["event_id"])))
-            found += len(missed)
         return found
+
+    async def _missed(self, room: rooms.Room) -> list[dict[str, Any]]:
+        """What came after the last event that was read, oldest first; where none was, the newest one alone."""
+        if room.seen:
+            return await self._back(room.room_id, user=room.owner, until=room.seen)
+        page, _ = await self._homeserver.messages(room.room_id, user=room.owner, limit=1)
+        return [dict(event) for event in page]
 
 
 async def _mark_seen(room_id: str, event_id: str, db: Connection) -> None:

@@ -5,6 +5,7 @@ from appservice.store.database import Connection, Reader
 AWAKE_UNTIL = "awake:"  # + agent: seconds since the epoch
 BACKEND = "backend"  # name of the one that runs the agents
 GREETED = "greeted"  # the ops room that was told what it is for
+SYNC_SINCE = "sync_since"  # up to where the homeserver was read
 KEEP_FILES = "keep-files:"  # + agent: not empty while one is deleted whose files stay
 
 

@@ -11,7 +11,8 @@ Purpose = Literal["space", "ops", "worker", "team-space", "team", "leader-dm", "
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Room:
     """`owner`: name of the agent or team a room of ours is for, Matrix id of the agent in a direct room. `seen`: event
-    up to which a direct room was read. `alias`: localpart, '' for a direct room."""
+    up to which a direct room was read, '' when reading begins with what is there now. `alias`: localpart, '' for a
+    direct room."""
 
     room_id: str
     purpose: Purpose

@@ -18,9 +18,12 @@ from appservice.embedded import backup, restoring
 from appservice.embedded.files import only_one
 from appservice.errors import Conflict, Denied, Invalid, NotFound
 from appservice.resources import registry
-from appservice.store import declaring, lease, migrate, objects
-from appservice.store.database import Database
+from appservice.store import commands, declaring, inbox, lease, meta, migrate, objects, outbox, rooms, turns
+from appservice.store.database import Connection, Database
 from appservice.store.declaring import Author
+from appservice.store.outbox import Outgoing
+from appservice.store.rooms import Room
+from appservice.store.turns import Turn
 from tests.support import up
 from tests.support.stack import worker_yaml
 
@@ -205,6 +208,43 @@ async def test_a_broken_database_can_be_replaced(home: Path, tmp_path: Path) -> 
     assert await names(other) == ["alice"]
     assert found.before is not None
     assert (found.before / "opsroom.db").read_bytes().startswith(b"not a database")
+
+
+async def test_nothing_that_was_open_in_a_backup_is_done_again_and_reading_begins_with_now(
+    home: Path, tmp_path: Path
+) -> None:
+    event = {"event_id": "$1", "room_id": "!r"}
+    out = Outgoing(txn_id="t.0", room_id="!r", sender="@b:hs", type="m.room.message", content={"body": "x"}, cause="$1")
+    turn = Turn(id="t", event_id="$1", agent="alice", room_id="!r", thread="$1", sender="@op:hs", question="?")
+
+    async def open_rows(db: Connection) -> None:
+        await inbox.add(db, [event], now=1)
+        await commands.accept(db, "$1", "!r", "@op:hs", {"event": event}, 1)
+        await turns.add(db, turn)
+        await outbox.add(db, out, now=1)
+        await meta.put(db, meta.SYNC_SINCE, "s1")
+        await rooms.put(db, Room(room_id="!d", purpose="direct", owner="@agent-alice:hs", seen="$0"))
+        await rooms.put(db, Room(room_id="!r", purpose="worker", owner="alice", seen="$0", alias="alice"))
+
+    store = await Database.open(home / "opsroom.db")
+    await store.write(open_rows)
+    await store.close()
+    file = tmp_path / "b.tar"
+    backup.make(home, file)
+
+    backup.restore(file, tmp_path / "new")
+
+    store = await Database.open(tmp_path / "new" / "opsroom.db")
+    try:
+        assert await inbox.unfinished(store) == []
+        assert await commands.unfinished(store) == []
+        assert await turns.open_turns(store) == []
+        assert await outbox.pending(store) == []
+        assert ["Perhaps it was done since then" in letter.error for letter in await outbox.dead(store)] == [True]
+        assert await meta.get(store, meta.SYNC_SINCE) == ""
+        assert {room.room_id: room.seen for room in await rooms.every(store)} == {"!d": "", "!r": "$0"}
+    finally:
+        await store.close()
 
 
 async def test_a_folder_in_use_is_refused_even_by_force(home: Path, tmp_path: Path) -> None:

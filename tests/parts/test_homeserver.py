@@ -28,6 +28,7 @@ from appservice.store import inbox, meta, outbox, rooms
 from appservice.store.commands import Mark
 from appservice.store.database import Database
 from appservice.store.outbox import Outgoing
+from appservice.store.rooms import Room
 from tests.support.bed import BOT, Bed
 from tests.support.synapse import SERVER_NAME, SHARED_SECRET
 
@@ -327,6 +328,29 @@ async def test_a_gap_is_closed_to_its_beginning_though_newer_events_have_come_al
     await gaps.close()
 
     assert found == sent
+
+
+async def test_a_direct_room_of_a_restored_store_is_read_from_then_on(bed: Bed, store: Database) -> None:
+    found: list[str] = []
+    agent = f"@agent-dm{secrets.token_hex(3)}:{SERVER_NAME}"
+    await bed.homeserver.ensure_user(agent)
+    direct = await bed.homeserver.create_room({"preset": "private_chat"}, user=agent)
+
+    async def receive(events: Sequence[dict[str, Any]]) -> None:
+        found.extend(str(event["event_id"]) for event in events if event["room_id"] == direct)
+
+    async def say(name: str) -> str:
+        return await bed.homeserver.send(direct, "m.room.message", content.message(name), f"dm.{name}.0", user=agent)
+
+    await say("before")
+    await store.write(lambda db: rooms.put(db, Room(room_id=direct, purpose="direct", owner=agent)))
+    gaps = Gaps(store, bed.homeserver, receive)
+    await gaps.close()
+    assert found == []
+
+    after = await say("after")
+    await gaps.close()
+    assert found == [after]
 
 
 async def test_who_operates_stays_known_while_the_homeserver_is_away_and_is_read_again_after_it(bed: Bed) -> None:
