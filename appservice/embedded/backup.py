@@ -65,11 +65,17 @@ class Restored:
 def make(data_dir: Path, target: Path, *, passphrase: str = "") -> int:
     """Write the backup; how many objects are in it. With a passphrase the keys are in it, too.
 
-    It may run beside the control plane. Raises NotFound when there is nothing to keep.
+    It may run beside the control plane. Raises NotFound when there is nothing to keep, Conflict when it would replace
+    anything but an older backup.
     """
     settings = config.load(data_dir)
     if not settings.database.exists():
         raise NotFound(f"there is no Opsroom in {data_dir}.", fix="Name its folder with --data-dir.")
+    if target.exists() and not _is_backup(target):
+        raise Conflict(
+            f"{target} is there already and is no backup of Opsroom. Nothing was changed.",
+            fix="Name a new file; only an older backup is replaced.",
+        )
     salt = secrets.token_bytes(16) if passphrase else b""
     fresh, copied = (target.with_name(f"{target.name}.{end}") for end in ("new", "db.new"))
     try:
@@ -100,6 +106,17 @@ def make(data_dir: Path, target: Path, *, passphrase: str = "") -> int:
         for path in (fresh, copied):
             path.unlink(missing_ok=True)
     return int(count)
+
+
+def _is_backup(path: Path) -> bool:
+    """Whether it has a manifest of ours; what comes after that may be damaged."""
+    try:
+        with tarfile.open(path, "r:*") as tar:
+            first = tar.next()
+            said = json.loads(_small(tar, first)) if first is not None and first.name == MANIFEST else {}
+    except (*_BROKEN, OSError):
+        return False
+    return isinstance(said, dict) and {"format", "schema", "salt"} <= said.keys()
 
 
 def _keys(settings: Settings) -> bytes:
@@ -248,14 +265,14 @@ def _unpack_keys(data: bytes, fresh: Path) -> None:
             path.write_bytes(_small(tar, entry.name))
 
 
-def _file(tar: tarfile.TarFile, name: str) -> Any:
+def _file(tar: tarfile.TarFile, name: str | tarfile.TarInfo) -> Any:
     found = tar.extractfile(name)
     if found is None:
         raise ValueError(f"{name} is no file")
     return found
 
 
-def _small(tar: tarfile.TarFile, name: str) -> bytes:
+def _small(tar: tarfile.TarFile, name: str | tarfile.TarInfo) -> bytes:
     data: bytes = _file(tar, name).read(_SMALL + 1)
     if len(data) > _SMALL:
         raise ValueError(f"{name} is too large")

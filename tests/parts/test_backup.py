@@ -155,6 +155,37 @@ async def test_no_secret_is_in_it_in_plain_text(home: Path, tmp_path: Path) -> N
         assert stat.S_IMODE((new / name).stat().st_mode) == 0o600
 
 
+@pytest.mark.parametrize("other", ["store", "words", "tar", "folder"])
+async def test_only_an_older_backup_is_replaced(home: Path, tmp_path: Path, other: str) -> None:
+    target = tmp_path / "target"
+    match other:
+        case "store":
+            target = home / "opsroom.db"
+        case "words":
+            target.write_text("a letter")
+        case "tar":
+            with tarfile.open(target, "w:gz") as tar:
+                backup._add(tar, "manifest.json", b'[{"Config": "an image"}]')
+        case "folder":
+            target.mkdir()
+    before = sorted(home.iterdir())
+
+    with pytest.raises(Conflict, match="is no backup of Opsroom"):
+        backup.make(home, target)
+
+    assert await names(home) == ["alice"]
+    assert sorted(home.iterdir()) == before
+
+
+async def test_an_older_backup_is_replaced_even_a_damaged_one(home: Path, tmp_path: Path) -> None:
+    file = tmp_path / "b.tar"
+    backup.make(home, file)
+    backup.make(home, file)
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    backup.make(home, file)
+    assert set(members(file)) == {"manifest.json", "opsroom.db", "opsroom.yaml"}
+
+
 def test_nothing_to_keep_is_said(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match="no Opsroom in"):
         backup.make(tmp_path, tmp_path / "b.tar")
