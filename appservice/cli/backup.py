@@ -23,14 +23,26 @@ def backup(data_dir: Path, target: Path, *, with_keys: bool, passphrase_file: Pa
     return 0
 
 
-def restore(data_dir: Path, source: Path | None, *, from_room: bool, passphrase_file: Path | None, force: bool) -> int:
+def restore(
+    data_dir: Path,
+    source: Path | None,
+    *,
+    from_room: bool,
+    passphrase_file: Path | None,
+    without_keys: bool,
+    force: bool,
+) -> int:
     """Read one file, or the journal."""
     if (source is None) != from_room:
         raise Invalid("say from where.", fix="Name the file of a backup, or give --from-room.")
     if source is None:
         return _from_room(data_dir)
     found = backups.restore(
-        source.expanduser().resolve(), data_dir, passphrase=_passphrase(passphrase_file), force=force
+        source.expanduser().resolve(),
+        data_dir,
+        passphrase=_passphrase(passphrase_file),
+        without_keys=without_keys,
+        force=force,
     )
     keys = "with its keys" if found.keys else "without keys"
     lines = [f"{data_dir} is as it was at {found.made_at}, {keys}. {_NOT_IN_IT}"]

@@ -151,6 +151,7 @@ def _add_restore(restore: argparse.ArgumentParser) -> None:
     _add_data_dir(restore)
     restore.add_argument("--from-room", action="store_true", help="from the journal instead, into an empty store")
     restore.add_argument("--passphrase-file", type=Path, metavar="FILE", help="file with the passphrase of its keys")
+    restore.add_argument("--without-keys", action="store_true", help="leave its keys out; those in the folder stay")
     restore.add_argument("--force", action="store_true", help="into a folder that is not empty; what it had is kept")
 
 
@@ -255,6 +256,7 @@ def _restore(options: argparse.Namespace) -> int:
         options.file,
         from_room=options.from_room,
         passphrase_file=options.passphrase_file,
+        without_keys=options.without_keys,
         force=options.force,
     )
 

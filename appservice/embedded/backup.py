@@ -12,7 +12,6 @@ import base64
 import io
 import json
 import os
-import re
 import secrets
 import shutil
 import sqlite3
@@ -22,7 +21,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from time import time
 from typing import Any, get_args
 
@@ -35,7 +34,7 @@ from appservice import __version__, config
 from appservice.config import SETTINGS_FILE, Settings
 from appservice.embedded.files import LOCK_FILE, only_one
 from appservice.embedded.world import registration_path
-from appservice.errors import Conflict, Denied, Invalid, NotFound
+from appservice.errors import Conflict, Denied, Invalid, Limit, NotFound
 from appservice.store import lease, migrate, restored
 
 FORMAT = 1
@@ -45,7 +44,6 @@ LOCKS = (LOCK_FILE, DATABASE + lease.ENDING)
 LEAST_PASSPHRASE = 8
 _SCRYPT = {"n": 2**15, "r": 8, "p": 1}  # 32 MiB and a tenth of a second
 _SMALL = 16 * 2**20
-_SECRET = re.compile(r"secrets/[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*")
 _BROKEN = (tarfile.TarError, EOFError, zlib.error, ValueError, KeyError, TypeError)
 
 
@@ -100,7 +98,7 @@ def make(data_dir: Path, target: Path, *, passphrase: str = "") -> int:
             if (path := data_dir / SETTINGS_FILE).exists():
                 _add(tar, SETTINGS_FILE, _without_secrets(path))
             if passphrase:
-                _add(tar, KEYS, _fernet(passphrase, salt).encrypt(_keys(settings)))
+                _add(tar, KEYS, _encrypted_keys(settings, _fernet(passphrase, salt)))
         fresh.replace(target)
     finally:
         for path in (fresh, copied):
@@ -117,6 +115,23 @@ def _is_backup(path: Path) -> bool:
     except (*_BROKEN, OSError):
         return False
     return isinstance(said, dict) and {"format", "schema", "salt"} <= said.keys()
+
+
+def _encrypted_keys(settings: Settings, fernet: Fernet) -> bytes:
+    data = fernet.encrypt(_keys(settings))
+    if len(data) > _SMALL:
+        raise Limit(
+            f"what is in {settings.secrets_dir} is too much for a backup with keys: {len(data) / 2**20:.0f} MiB once"
+            f" it is encrypted, of {_SMALL >> 20} at most.",
+            fix="Move what is no secret of Opsroom to another folder.",
+        )
+    return data
+
+
+def _is_secret(name: str) -> bool:
+    """Whether a name in the keys leads to a file below secrets/, and nowhere else."""
+    parts = PurePosixPath(name).parts
+    return len(parts) > 1 and parts[0] == "secrets" and ".." not in parts
 
 
 def _keys(settings: Settings) -> bytes:
@@ -180,11 +195,14 @@ def _fernet(passphrase: str, salt: bytes) -> Fernet:
 # -- reading ---------------------------------------------------------------------------------------------------------
 
 
-def restore(source: Path, data_dir: Path, *, passphrase: str = "", force: bool = False) -> Restored:
+def restore(
+    source: Path, data_dir: Path, *, passphrase: str = "", without_keys: bool = False, force: bool = False
+) -> Restored:
     """Put a backup where it belongs, in one step for a new folder; nothing is touched before all of it is read.
 
     With `force` the folder may have something in it: what the backup has takes the place of what is there, which is
-    kept in a folder beside; all else stays. Raises OpsroomError with a sentence.
+    kept in a folder beside; all else stays. Keys come back with their passphrase; `without_keys` leaves them out.
+    Raises OpsroomError with a sentence.
     """
     if not source.is_file():
         raise NotFound(f"there is no file {source}.")
@@ -199,13 +217,15 @@ def restore(source: Path, data_dir: Path, *, passphrase: str = "", force: bool =
         fresh = data_dir.with_name(f".{data_dir.name}.restore-{secrets.token_hex(4)}")
         fresh.mkdir(mode=0o700)
         try:
-            manifest = _unpack(source, fresh, passphrase)
+            manifest = _unpack(source, fresh, passphrase, without_keys=without_keys)
             before = None if is_new else _lay_over(fresh, data_dir)
             if is_new:
                 fresh.rename(data_dir)
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
-    return Restored(made_at=str(manifest.get("made_at", "")), keys=bool(manifest.get("salt")), before=before)
+    return Restored(
+        made_at=str(manifest.get("made_at", "")), keys=bool(manifest["salt"]) and not without_keys, before=before
+    )
 
 
 @contextmanager
@@ -218,17 +238,22 @@ def unused(data_dir: Path) -> Iterator[None]:
         yield
 
 
-def _unpack(source: Path, fresh: Path, passphrase: str) -> Mapping[str, Any]:
+def _unpack(source: Path, fresh: Path, passphrase: str, *, without_keys: bool) -> Mapping[str, Any]:
     """Write a backup's files into an empty folder and check them."""
     try:
         with tarfile.open(source, "r:*") as tar:
             manifest = json.loads(_small(tar, MANIFEST))
-            salt = _checked(manifest, passphrase)
+            salt = _checked(manifest)
+            if salt and not (passphrase or without_keys):
+                raise Invalid(
+                    "this backup has keys in it, which are encrypted.",
+                    fix="Name the file of their passphrase with --passphrase-file, or leave them out: --without-keys.",
+                )
             with (fresh / DATABASE).open("xb") as file:
                 shutil.copyfileobj(_file(tar, DATABASE), file)
             if SETTINGS_FILE in tar.getnames():
                 (fresh / SETTINGS_FILE).write_bytes(_small(tar, SETTINGS_FILE))
-            if salt:
+            if salt and not without_keys:
                 _unpack_keys(_fernet(passphrase, salt).decrypt(_small(tar, KEYS)), fresh)
     except InvalidToken as error:
         raise Denied("the passphrase is not the one that this backup was made with. Nothing was changed.") from error
@@ -242,15 +267,13 @@ def _unpack(source: Path, fresh: Path, passphrase: str) -> Mapping[str, Any]:
     return dict(manifest)
 
 
-def _checked(manifest: Mapping[str, Any], passphrase: str) -> bytes:
+def _checked(manifest: Mapping[str, Any]) -> bytes:
     """The salt of its keys, b'' for none."""
     if int(manifest["format"]) > FORMAT:
         raise Conflict(
             f"this backup has format {manifest['format']}, and this program knows {FORMAT} at most.",
             fix="Nothing was changed. Install the newer Opsroom that made it.",
         )
-    if manifest["salt"] and not passphrase:
-        raise Invalid("this backup has keys in it, which are encrypted.", fix="Name the file with --passphrase-file.")
     return base64.b64decode(manifest["salt"] or "")
 
 
@@ -258,7 +281,7 @@ def _unpack_keys(data: bytes, fresh: Path) -> None:
     with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as tar:
         for entry in tar.getmembers():
             places = {REGISTRATION: fresh / "homeserver" / REGISTRATION, SETTINGS_FILE: fresh / SETTINGS_FILE}
-            path = places.get(entry.name) or (fresh / entry.name if _SECRET.fullmatch(entry.name) else None)
+            path = places.get(entry.name) or (fresh / entry.name if _is_secret(entry.name) else None)
             if path is None:
                 raise ValueError(entry.name)
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -16,7 +16,7 @@ import pytest
 
 from appservice.embedded import backup, restoring
 from appservice.embedded.files import only_one
-from appservice.errors import Conflict, Denied, Invalid, NotFound
+from appservice.errors import Conflict, Denied, Invalid, Limit, NotFound
 from appservice.resources import registry
 from appservice.store import commands, declaring, inbox, lease, meta, migrate, objects, outbox, rooms, turns
 from appservice.store.database import Connection, Database
@@ -344,6 +344,38 @@ async def test_what_is_damaged_or_something_else_is_refused_and_nothing_is_there
 
     assert not (tmp_path / "new").exists()
     assert not list(tmp_path.glob(".new.*"))
+
+
+async def test_a_secret_comes_back_whatever_its_name_is(home: Path, tmp_path: Path) -> None:
+    odd = ("secrets/.provider.key", "secrets/the key of models~", "secrets/_old/@house", "secrets/clé")
+    for name in odd:
+        (home / name).parent.mkdir(exist_ok=True)
+        (home / name).write_text(f"content of {name}")
+    file = tmp_path / "b.tar"
+    backup.make(home, file, passphrase=PASSPHRASE)
+
+    backup.restore(file, tmp_path / "new", passphrase=PASSPHRASE)
+
+    assert {name: (tmp_path / "new" / name).read_text() for name in odd} == {name: f"content of {name}" for name in odd}
+
+
+async def test_keys_that_no_restore_would_take_are_refused_when_the_backup_is_made(home: Path, tmp_path: Path) -> None:
+    (home / "secrets" / "film").write_bytes(os.urandom(2**20) * 13)
+    with pytest.raises(Limit, match="too much for a backup with keys: 17 MiB"):
+        backup.make(home, tmp_path / "b.tar", passphrase=PASSPHRASE)
+    assert not list(tmp_path.glob("b.tar*"))
+
+
+async def test_a_backup_with_keys_is_restored_without_them_when_that_is_said(home: Path, tmp_path: Path) -> None:
+    file = tmp_path / "b.tar"
+    backup.make(home, file, passphrase=PASSPHRASE)
+    with pytest.raises(Invalid, match="--without-keys"):
+        backup.restore(file, tmp_path / "new")
+
+    assert not backup.restore(file, tmp_path / "new", without_keys=True).keys
+
+    assert await names(tmp_path / "new") == ["alice"]
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["opsroom.db", "opsroom.yaml"]
 
 
 async def test_keys_cannot_be_written_outside_of_the_folder(tmp_path: Path) -> None:
