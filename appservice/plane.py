@@ -15,6 +15,7 @@ from appservice.config import Settings
 from appservice.conversations.router import Router
 from appservice.conversations.runner import Runner
 from appservice.errors import OpsroomError, Unavailable
+from appservice.gateway import metering
 from appservice.gateway.envoy import EnvoyGateway
 from appservice.homeserver import events
 from appservice.homeserver.client import ERRORS, Homeserver
@@ -42,12 +43,11 @@ from appservice.reconcile.sweeper import Sweeper
 from appservice.rooms.declared import Declared
 from appservice.storage.keys import Keys
 from appservice.storage.protocol import Objects, Users
-from appservice.store import consumers, housekeeping, meta, objects, rooms, status
+from appservice.store import housekeeping, meta, objects, rooms, status
 from appservice.store.changes import Changes, Key
-from appservice.store.database import Connection, Database, Reader
+from appservice.store.database import Database, Reader
 from appservice.store.turns import Turn
 
-USAGE_OFFSET = "usage_offset"
 LOOKS, LOOK_EVERY_S = 30, 1.0  # at the parts that were not there yet when the greeting was written
 HOUSEKEEPING_S = 3600.0
 START_TRIES = 60
@@ -121,7 +121,7 @@ class Plane:
             group.create_task(self.gaps.watch(lambda: self.operators.ops_room), name="homeserver watch")
             group.create_task(self._backend_events(), name="backend events")
             group.create_task(suspended.watch(self.engine.refresh_all), name="clocks")
-            group.create_task(self._usage(), name="usage")
+            group.create_task(metering.keep(self.store, self.gateway.usage), name="usage")
             group.create_task(self._housekeeping(), name="housekeeping")
 
     async def handle(self, event: Event) -> Effect | None:
@@ -236,27 +236,13 @@ class Plane:
             if event.action == "resync":
                 self.engine.refresh_all()
 
-    async def _usage(self) -> None:
-        offset = int(await meta.get(self.store, USAGE_OFFSET) or 0)
-        async for position, used in self.gateway.usage(offset):
-            call = consumers.Call(
-                call_id=used.call_id,
-                at=used.at,
-                consumer=used.consumer,
-                model=used.model,
-                status=used.status,
-                tokens_in=used.tokens_in,
-                tokens_out=used.tokens_out,
-                took_ms=used.took_ms,
-                detail=used.detail,
-            )
-            if used.model:
-                await self.store.write(partial(_store_call, call, position))
-
     async def _housekeeping(self) -> None:
         while True:
-            await self.store.write(partial(housekeeping.sweep, now=time()))
-            await self.accounts.expire(time())
+            try:
+                await self.store.write(partial(housekeeping.sweep, now=time()))
+                await self.accounts.expire(time())
+            except OpsroomError as error:
+                log.warning("housekeeping put off", problem=str(error))
             await asyncio.sleep(HOUSEKEEPING_S)
 
     @staticmethod
@@ -316,8 +302,3 @@ async def _patiently(work: Callable[[], Awaitable[object]], what: str, *, tries:
             await asyncio.sleep(min(0.1 * 2 ** min(attempt, 10), 2.0))
         else:
             return
-
-
-async def _store_call(call: consumers.Call, position: int, db: Connection) -> None:
-    await consumers.used(db, call)
-    await meta.put(db, USAGE_OFFSET, str(position))

@@ -1,6 +1,7 @@
 """End a turn: its last text, whole, in the same unit as its state."""
 
 from collections.abc import Sequence
+from functools import partial
 from time import time
 
 from appservice.conversations import answer
@@ -69,10 +70,11 @@ class Ending:
                 await audit.record(db, entry)
             return closed
 
-        if await self._store.write(unit):
+        if await outlast(partial(self._store.write, unit), "end a turn"):
             for item in items:
                 self._sender.soon(item)
 
     async def note(self, turn: Turn, event_id: str) -> None:
         """So that a reaction on the answer finds its turn."""
-        await self._store.write(lambda db: turns.set_answer(db, turn.id, event_id))
+        noted = partial(self._store.write, lambda db: turns.set_answer(db, turn.id, event_id))
+        await outlast(noted, "note an answer")

@@ -191,7 +191,10 @@ class Supervisor:
         while True:
             await asyncio.sleep(_LOOK_AT_LOGS_S)
             for name in self._kept:
-                trim(self._log(name), self._limits.log_bytes)
+                try:
+                    trim(self._log(name), self._limits.log_bytes)
+                except OSError as error:  # a full disk, perhaps: the next look tries again
+                    self._say(f"the log of {name} was not cut: {error}")
 
 
 def trim(log: Path, limit: int) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import shutil
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from pathlib import Path
 
 from appservice.errors import Invalid, Unavailable
@@ -87,7 +87,7 @@ class EnvoyGateway:
         async with self._lock:
             return await self._apply(state)
 
-    def usage(self, offset: int) -> AsyncIterator[tuple[int, Usage]]:
+    def usage(self, offset: int) -> AsyncGenerator[tuple[int, Usage], None]:
         return usage.follow(self._root / layout.USAGE_LOG, offset, reopen=self._admin.reopen_logs)
 
     async def healthy(self) -> Health:

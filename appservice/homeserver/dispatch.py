@@ -1,6 +1,7 @@
 """From the inbox to the handler: in order within a room, rooms side by side.
 
-An event leaves the inbox in the same unit as the effect its handler returns. A homeserver that is away is waited for;
+An event leaves the inbox in the same unit as the effect its handler returns. A homeserver that is away is waited for,
+as is a disk that takes nothing;
 a handler that fails otherwise is tried again a few times, then the event is set aside with its error in the log, so
 that one bad event never blocks a room.
 """
@@ -116,17 +117,22 @@ class Dispatcher:
             for attempt in range(1, TRIES + 1):
                 try:
                     effect = await outlast(partial(self._handler, event), event.type) or Effect()
-                    await self._store.write(partial(self._finish, event, effect), durable=False)  # else handled again
+                    await self._write(event, effect)
                 except Exception:
                     log.exception("event failed", type=event.type, attempt=attempt)
                     if attempt == TRIES:
-                        await self._store.write(lambda db: inbox.finish(db, event.id))
+                        await self._write(event, Effect())
                         return
                     await asyncio.sleep(0.2 * 4**attempt)
                 else:
                     if effect.after:
                         effect.after()
                     return
+
+    async def _write(self, event: Event, effect: Effect) -> None:
+        """Not durable: what a power cut takes back is handled again."""
+        finish = partial(self._store.write, partial(self._finish, event, effect), durable=False)
+        await outlast(finish, "write what an event leads to")
 
     @staticmethod
     async def _finish(event: Event, effect: Effect, db: Connection) -> None:

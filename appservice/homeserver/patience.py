@@ -1,4 +1,4 @@
-"""Wait out a homeserver that is away: what cannot be done now is done later, for a day at most."""
+"""Wait out a homeserver that is away, or a full disk: what cannot be done now is done later, for a day at most."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -20,7 +20,8 @@ log = structlog.get_logger()
 
 
 async def outlast(work: Callable[[], Awaitable[T]], doing: str) -> T:
-    """Do it, again and again while the homeserver does not answer. Raises what the homeserver refuses for good."""
+    """Do it, again and again while the homeserver does not answer or the store takes nothing. Raises what the
+    homeserver refuses for good."""
     begun = monotonic()
     pause = FIRST_S
     while True:
@@ -29,6 +30,6 @@ async def outlast(work: Callable[[], Awaitable[T]], doing: str) -> T:
         except (Unavailable, *ERRORS) as error:
             if is_gone(error) or monotonic() - begun > GIVE_UP_S:
                 raise
-            log.warning("homeserver away", doing=doing, error=type(error).__name__)
+            log.warning("put off", doing=doing, error=str(error) or type(error).__name__)
             await asyncio.sleep(pause)
             pause = min(pause * 2, LONGEST_S)

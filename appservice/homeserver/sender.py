@@ -13,6 +13,7 @@ from time import time
 import structlog
 
 from appservice.homeserver.client import ERRORS, Homeserver, is_gone
+from appservice.homeserver.patience import outlast
 from appservice.store import outbox
 from appservice.store.database import Connection, Database
 from appservice.store.outbox import Outgoing
@@ -37,7 +38,7 @@ class Sender:
 
     async def send(self, item: Outgoing) -> str:
         """Keep it, send it, wait for it; the event's id, '' when it became a dead letter."""
-        await self._store.write(lambda db: outbox.add(db, item, now=time()))
+        await self._write(lambda db: outbox.add(db, item, now=time()))
         return await self.soon(item)
 
     async def keep(self, db: Connection, item: Outgoing) -> None:
@@ -78,7 +79,7 @@ class Sender:
     async def _deliver(self, item: Outgoing, before: "asyncio.Task[str] | None") -> str:
         if before is not None:
             await asyncio.wait([before])
-        kept = await outbox.get(self._store, item.txn_id)
+        kept = await outlast(partial(outbox.get, self._store, item.txn_id), "read the outbox")
         if kept is not None and kept.state != "pending":
             return kept.event_id
         begun = time()
@@ -95,15 +96,18 @@ class Sender:
                 log.warning("send delayed", txn_id=item.txn_id, error=type(error).__name__, attempt=attempt)
                 await asyncio.sleep(min(0.5 * 2**attempt, LONGEST_PAUSE_S))
             else:
-                await self._store.write(partial(_mark_sent, item.txn_id, event_id))
+                await self._write(partial(_mark_sent, item.txn_id, event_id))
                 return event_id
 
     async def _bury(self, item: Outgoing, error: Exception) -> str:
         reason = getattr(error, "message", None) or type(error).__name__
         log.error("dead letter", txn_id=item.txn_id, room_id=item.room_id, error=reason)
-        await self._store.write(lambda db: outbox.bury(db, item.txn_id, str(reason)))
+        await self._write(lambda db: outbox.bury(db, item.txn_id, str(reason)))
         await self._on_dead(item, str(reason))
         return ""
+
+    async def _write(self, unit: Callable[[Connection], Awaitable[None]]) -> None:
+        await outlast(partial(self._store.write, unit), "write to the outbox")
 
 
 async def _mark_sent(txn_id: str, event_id: str, db: Connection) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from appservice.errors import OpsroomError
@@ -114,7 +115,7 @@ class Thread:
             for item in items:
                 await self._sender.keep(db, item)
 
-        await self._store.write(unit)
+        await outlast(partial(self._store.write, unit), "end a command")
         for item in items:
             self._sender.soon(item)
 

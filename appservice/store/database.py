@@ -10,8 +10,9 @@ import logging
 import os
 import sqlite3
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, TypeVar
@@ -27,6 +28,16 @@ Row = sqlite3.Row
 log = logging.getLogger(__name__)
 
 _SYNC: Callable[[int], None] = getattr(os, "fdatasync", os.fsync)  # macOS has only the latter
+_PASSING = frozenset(  # the disk, or somebody else's lock: the same unit may succeed later
+    (
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+    )
+)
 _PRAGMAS = ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "busy_timeout=5000")
 
 
@@ -105,6 +116,7 @@ class Database:
     async def write(self, unit: Unit[T], *, durable: bool = True) -> T:
         """Run one unit in a transaction and return its result once it is on disk.
 
+        Raises Unavailable when the disk does not take it. Perhaps it is kept all the same.
         Not `durable`: once it is committed. A power cut may take it back, the death of a process cannot, and whatever
         is flushed later is never kept without it. For what begins again from an earlier durable unit.
         """
@@ -116,23 +128,27 @@ class Database:
         job = self._writer.run(partial(_whole, unit, changed))
         self._running.add(job)
         job.add_done_callback(partial(self._finished, changed))
-        result = await asyncio.shield(job)
+        with _readable():
+            result = await asyncio.shield(job)
         if durable:
             await self.flush()
         return result
 
     async def look(self, unit: Unit[T]) -> T:
         """Run one unit that only reads: all of it sees the same state, as last committed."""
-        return await self._reader.run(partial(_whole, unit, set(), begin="BEGIN"))
+        with _readable():
+            return await self._reader.run(partial(_whole, unit, set(), begin="BEGIN"))
 
     async def flush(self) -> None:
-        """Return once all that was committed before is on disk. Raises OSError when the disk cannot keep it."""
+        """Return once all that was committed before is on disk. Raises Unavailable when the disk cannot keep it."""
         # What `synchronous=FULL` does within each commit, done beside it: the next unit does not wait for the disk.
-        await asyncio.get_running_loop().run_in_executor(self._flusher, _SYNC, self._wal.fileno())
+        with _readable():
+            await asyncio.get_running_loop().run_in_executor(self._flusher, _SYNC, self._wal.fileno())
 
     async def read(self, sql: str, parameters: Iterable[Any] = ()) -> list[Row]:
         """Rows of a query, as last committed."""
-        return await self._reader.run(lambda reader: reader.execute(sql, tuple(parameters)).fetchall())
+        with _readable():
+            return await self._reader.run(lambda reader: reader.execute(sql, tuple(parameters)).fetchall())
 
     async def read_one(self, sql: str, parameters: Iterable[Any] = ()) -> Row | None:
         rows = await self.read(sql, parameters)
@@ -168,6 +184,19 @@ class Database:
             self._versions[table] += 1
         if not job.cancelled() and (error := job.exception()) is not None:
             log.debug("unit failed: %s", error)
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    """A full or failing disk as a sentence. What is wrong with the SQL stays as it is."""
+    try:
+        yield
+    except (sqlite3.OperationalError, OSError) as error:
+        if isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode & 0xFF not in _PASSING:
+            raise
+        raise Unavailable(
+            f"the database cannot be used ({error}).", fix="Free some space on the disk that Opsroom's data is on."
+        ) from error
 
 
 def _whole(unit: Unit[T], changed: set[str], connection: sqlite3.Connection, *, begin: str = "BEGIN IMMEDIATE") -> T:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from appservice.embedded import probes
+from appservice.embedded import supervisor as supervising
 from appservice.embedded.child import Component
 from appservice.embedded.supervisor import Limits, Supervisor, trim
 from appservice.errors import Unavailable
@@ -246,6 +247,23 @@ async def test_the_delay_between_failed_starts_doubles_up_to_its_cap(watched: Wa
     supervisor = Supervisor(watched.logs, say=watched.said.append, limits=limits)
     assert [supervisor.delay(failed) for failed in range(6)] == [0.1, 0.2, 0.4, 0.8, 1.0, 1.0]
     await supervisor.stop()
+
+
+async def test_a_log_that_cannot_be_cut_keeps_no_other_from_being_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervising, "_LOOK_AT_LOGS_S", 0.01)
+    one = Watched(tmp_path, Limits(log_bytes=100))
+    (tmp_path / "stuck.log.1").mkdir()
+    try:
+        for name in ("stuck", "other"):
+            (tmp_path / f"{name}.log").write_text("x" * 1000)
+        parts = [Component(name=name, argv=python(FOREVER), probe=alive) for name in ("stuck", "other")]
+        await one.supervisor.start(parts)
+        await until(lambda: (tmp_path / "other.log.1").exists())
+    finally:
+        await one.supervisor.stop()
+    assert any("the log of stuck was not cut" in line for line in one.said)
 
 
 def test_a_log_over_its_limit_is_cut_and_its_end_kept_while_it_is_written(tmp_path: Path) -> None:

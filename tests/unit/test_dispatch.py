@@ -9,10 +9,11 @@ from mautrix.errors import MatrixConnectionError
 
 from appservice.errors import Unavailable
 from appservice.homeserver import patience
-from appservice.homeserver.dispatch import Dispatcher, Effect
+from appservice.homeserver.dispatch import TRIES, Dispatcher, Effect
 from appservice.homeserver.events import Event
-from appservice.store import inbox
-from appservice.store.database import Database
+from appservice.store import inbox, meta
+from appservice.store.database import Connection, Database
+from tests.support.store import fill, free
 
 Handler = Callable[[Event], Awaitable[Effect | None]]
 
@@ -77,6 +78,35 @@ async def test_an_event_outlasts_a_homeserver_that_is_away(store: Database, monk
     await one.idle()
 
     assert handled.seen == ["$1"]
+
+
+async def test_a_full_disk_is_waited_for_and_nothing_that_came_is_lost_or_changes_its_place(
+    store: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patience, "FIRST_S", 0.001)
+    monkeypatch.setattr(patience, "LONGEST_S", 0.001)
+    tried: list[str] = []
+
+    async def handler(event: Event) -> Effect:
+        if not tried:
+            await fill(store)
+
+        async def write(db: Connection) -> None:
+            tried.append(event.id)
+            if len(tried) == TRIES + 4:
+                await free(db)
+            await meta.put(db, event.id, "x" * 100_000)
+
+        return Effect(write=write)
+
+    one = dispatcher(store, handler)
+    await one.resume()
+    await one.receive([raw("$1"), raw("$2")])
+    await one.idle()
+
+    assert tried == ["$1"] * (TRIES + 4) + ["$2"]
+    assert [len(await meta.get(store, event)) for event in ("$1", "$2")] == [100_000] * 2
+    assert await inbox.count_open(store) == 0
 
 
 async def test_what_opsrooms_users_say_is_no_news_but_their_membership_is(store: Database) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from appservice.errors import Conflict
+from appservice.errors import Conflict, Unavailable
 from appservice.store import consumers, housekeeping, inbox, meta, objects, outbox, rooms, status, told, turns
 from appservice.store.changes import Changes, Key
 from appservice.store.database import Connection, Database
@@ -17,6 +17,7 @@ from appservice.store.outbox import Outgoing
 from appservice.store.rooms import Room
 from appservice.store.status import Condition, Status
 from appservice.store.turns import Turn
+from tests.support.store import fill, free
 
 KEY = Key("Worker", "a")
 
@@ -95,6 +96,30 @@ async def test_a_failed_unit_changes_nothing(store: Database) -> None:
         await store.write(broken)
 
     assert await inbox.unfinished(store) == []
+
+
+async def test_a_full_disk_is_said_in_a_sentence_and_the_same_unit_succeeds_once_there_is_space(
+    store: Database,
+) -> None:
+    async def large(db: Connection) -> None:
+        await meta.put(db, "large", "x" * 100_000)
+
+    await fill(store)
+    with pytest.raises(Unavailable, match=r"the database cannot be used \(database or disk is full\). Free some space"):
+        await store.write(large)
+    assert await meta.get(store, "large") == ""
+
+    await store.write(free)
+    await store.write(large)
+    assert len(await meta.get(store, "large")) == 100_000
+
+
+async def test_what_is_wrong_with_the_sql_is_no_matter_of_the_disk(store: Database) -> None:
+    for work in (store.read, store.read_one):
+        with pytest.raises(sqlite3.OperationalError, match="no such table"):
+            await work("SELECT * FROM nowhere")
+    with pytest.raises(sqlite3.OperationalError, match="no such table"):
+        await store.look(lambda db: db.read("SELECT * FROM nowhere"))
 
 
 async def test_a_unit_that_waits_for_anything_but_sql_is_refused_and_changes_nothing(store: Database) -> None:
