@@ -16,6 +16,7 @@ from appservice.errors import Unavailable
 from appservice.gateway.protocol import Usage
 
 ROTATE_AT = 64 << 20
+MOST = 2**31  # what is counted beyond it, a provider has made up
 _LOOK_S = 0.2
 _CHUNK = 256 << 10
 _ROTATING = "rotating"
@@ -53,45 +54,60 @@ async def follow(
 
 
 def parse(line: bytes) -> Usage | None:
-    """The call in a line of the log; None for a line that is no finished model call of a known consumer."""
+    """The call in a line of the log; None for a line that is no finished model call of a known consumer, or that is cut
+    by a crash of Envoy, or in which something stands that no call can have."""
     try:
-        entry = json.loads(line)
-    except ValueError:
-        return None  # cut by a crash of Envoy
+        return _call(json.loads(line))
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError):
+        return None
+
+
+def _call(entry: Any) -> Usage | None:
     if not isinstance(entry, dict) or entry.get("type") != "DownstreamEnd":
         return None
     if not str(entry.get("route", "")).startswith("llm") or "consumer" not in entry:
         return None
     tokens_in, tokens_out = _tokens(entry.get("usage") or {}, aborted="DC" in str(entry.get("flags", "")))
     return Usage(
-        call_id=entry["id"],
+        call_id=_text(entry["id"]),
         at=float(entry["ts"]),
-        consumer=entry["consumer"],
-        model=entry.get("model", ""),
+        consumer=_text(entry["consumer"]),
+        model=_text(entry.get("model", "")),
         route=entry["route"].removeprefix("llm").removeprefix("/"),
-        status=int(entry.get("status", 0)),
+        status=_count(entry.get("status", 0)),
         tokens_in=tokens_in,
         tokens_out=tokens_out,
-        took_ms=int(entry.get("ms", 0)),
+        took_ms=_count(entry.get("ms", 0)),
         detail=_detail(entry),
     )
 
 
 def _tokens(usage: dict[str, Any], *, aborted: bool) -> tuple[int, int]:
     """A stream that was cut before its counts came is charged by its events, about one a token."""
-    asked = usage.get("prompt_tokens", usage.get("input_tokens", 0))
-    said = usage.get("completion_tokens", usage.get("output_tokens"))
-    events = usage.get("events", 0)
-    if said is None or (aborted and "completion_tokens" not in usage):
-        said = max(said or 0, events)
-    return int(asked), int(said)
+    asked = _count(usage.get("prompt_tokens", usage.get("input_tokens", 0)))
+    told = usage.get("completion_tokens", usage.get("output_tokens"))
+    said = _count(told)
+    if told is None or (aborted and "completion_tokens" not in usage):
+        said = max(said, _count(usage.get("events", 0)))
+    return asked, said
+
+
+def _count(value: Any) -> int:
+    """A number that somebody else has written, as one that can be stored and added up."""
+    number = value if isinstance(value, int | float) else float(value or 0)
+    return int(min(max(number, 0), MOST))
+
+
+def _text(value: Any) -> str:
+    """No half characters: no UTF-8 can hold them."""
+    return str(value).encode(errors="replace").decode()
 
 
 def _detail(entry: dict[str, Any]) -> str:
     """Why it was refused or cut, and how often it was tried; nothing for a plain call."""
-    details = str(entry.get("details", ""))
+    details = _text(entry.get("details", ""))
     parts = [] if details == "via_upstream" else [details[:120]]
-    if int(entry.get("attempts", 1)) > 1:
+    if _count(entry.get("attempts", 1)) > 1:
         parts.append(f"{entry['attempts']} attempts")
     return ", ".join(part for part in parts if part)
 

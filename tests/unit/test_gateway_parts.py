@@ -203,6 +203,9 @@ def test_the_demo_model_is_useful_in_small_things() -> None:
         ({"usage": {"events": 9}, "flags": "DC"}, (0, 9)),
         ({"usage": {"input_tokens": 7, "output_tokens": 1, "events": 9}, "flags": "DC"}, (7, 9)),
         ({"usage": {"prompt_tokens": 7}}, (7, 0)),
+        ({"usage": {"prompt_tokens": 2**63, "completion_tokens": float("inf")}}, (2**31, 2**31)),
+        ({"usage": {"prompt_tokens": 10**400, "completion_tokens": -5}}, (2**31, 0)),
+        ({"usage": {"prompt_tokens": None, "completion_tokens": None, "events": None}}, (0, 0)),
         ({}, (0, 0)),
     ],
 )
@@ -222,6 +225,11 @@ def test_tokens_are_read_in_every_form(change: dict[str, Any], tokens: tuple[int
         b'{"type":"DownstreamEnd","route":"llm/p"}',
         b'{"type":"DownstreamEnd","consumer":"a","route":"storage"}',
         b'{"type":"DownstreamEnd","consumer":"a"}',
+        b'{"type":"DownstreamEnd","consumer":"a","route":"llm/p"}',
+        b'{"type":"DownstreamEnd","consumer":"a","route":"llm/p","id":"x","ts":"soon"}',
+        b'{"type":"DownstreamEnd","consumer":"a","route":"llm/p","id":"x","ts":1,"usage":{"prompt_tokens":NaN}}',
+        b'{"type":"DownstreamEnd","consumer":"a","route":"llm/p","id":"x","ts":1,"usage":{"prompt_tokens":"many"}}',
+        b'{"type":"DownstreamEnd","consumer":"a","route":"llm/p","id":"x","ts":1,"usage":[1]}',
     ],
 )
 def test_lines_that_are_no_finished_model_call_are_passed_over(line: bytes) -> None:
