@@ -2,7 +2,9 @@
 
 An item is in the outbox before it is sent; its transaction id comes from its cause, so a repeat after a crash is the
 same event. Items of one lane (the part of the transaction id before the last dot: one turn, one command) go in
-order, lanes side by side. What the homeserver refuses for good, or does not take for a day, becomes a dead letter.
+order, lanes side by side. What the homeserver refuses for good, or does not take for a day, becomes a dead letter. The
+day begins when an item is put into the outbox, whichever process put it there: later on, a repeat would be a second
+event.
 """
 
 import asyncio
@@ -82,16 +84,18 @@ class Sender:
         kept = await outlast(partial(outbox.get, self._store, item.txn_id), "read the outbox")
         if kept is not None and kept.state != "pending":
             return kept.event_id
-        begun = time()
+        begun = kept.kept_at if kept is not None else time()
         attempt = 0
         while True:
+            if time() - begun > GIVE_UP_S:
+                return await self._bury(item, f"it could not be sent within {GIVE_UP_S / 3600:.0f} hours")
             try:
                 event_id = await self._homeserver.send(
                     item.room_id, item.type, item.content, item.txn_id, user=item.sender
                 )
             except ERRORS as error:
-                if is_gone(error) or time() - begun > GIVE_UP_S:
-                    return await self._bury(item, error)
+                if is_gone(error):
+                    return await self._bury(item, str(getattr(error, "message", None) or type(error).__name__))
                 attempt += 1
                 log.warning("send delayed", txn_id=item.txn_id, error=type(error).__name__, attempt=attempt)
                 await asyncio.sleep(min(0.5 * 2**attempt, LONGEST_PAUSE_S))
@@ -99,11 +103,10 @@ class Sender:
                 await self._write(partial(_mark_sent, item.txn_id, event_id))
                 return event_id
 
-    async def _bury(self, item: Outgoing, error: Exception) -> str:
-        reason = getattr(error, "message", None) or type(error).__name__
+    async def _bury(self, item: Outgoing, reason: str) -> str:
         log.error("dead letter", txn_id=item.txn_id, room_id=item.room_id, error=reason)
-        await self._write(lambda db: outbox.bury(db, item.txn_id, str(reason)))
-        await self._on_dead(item, str(reason))
+        await self._write(lambda db: outbox.bury(db, item.txn_id, reason))
+        await self._on_dead(item, reason)
         return ""
 
     async def _write(self, unit: Callable[[Connection], Awaitable[None]]) -> None:

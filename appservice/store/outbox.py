@@ -9,7 +9,8 @@ from appservice.store.database import Connection, Reader, Row
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outgoing:
-    """One event to send. `txn_id` is unique for the sender, type and cause."""
+    """One event to send. `txn_id` is unique for the sender, type and cause; `kept_at`: since when it is in the outbox,
+    if it is."""
 
     txn_id: str
     room_id: str
@@ -20,6 +21,7 @@ class Outgoing:
     state: str = "pending"
     event_id: str = ""
     error: str = ""
+    kept_at: float = 0.0
 
 
 async def add(db: Connection, item: Outgoing, *, now: float) -> None:
@@ -75,4 +77,5 @@ def _outgoing(row: Row) -> Outgoing:
         state=row["state"],
         event_id=row["event_id"],
         error=row["error"],
+        kept_at=row["created_at"],
     )
