@@ -93,7 +93,7 @@ def settle(data_dir: Path, flags: dict[str, Any], reserved: ExitStack, *, web: b
 
 def prepare(settings: Settings) -> World:
     """Write the files of everything that we start, and say how to start it."""
-    for folder in (settings.run_dir, settings.secrets_dir):
+    for folder in (settings.run_dir, settings.secrets_dir, settings.logs_dir):
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         folder.chmod(0o700)
     registration = ensure_registration(settings)

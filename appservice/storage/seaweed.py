@@ -68,12 +68,13 @@ class Prepared:
 
 
 def prepare(root: Path, secrets: Path, ports: Ports, *, access_key: str = "opsroom") -> Prepared:
-    """Make the data folder and the root key. A second call keeps both.
+    """Make the data folder, for us alone, and the root key. A second call keeps both.
 
     `key_file` holds the bare secret (for `storage.secret_key_file`), `root_file` the same as SeaweedFS wants it.
     """
     data = root / "data"
     data.mkdir(parents=True, exist_ok=True)
+    root.chmod(0o700)  # agents' files are in it
     secrets.mkdir(parents=True, exist_ok=True, mode=0o700)
     key_file, root_file = secrets / "storage.key", secrets / "storage-root.json"
     if not key_file.exists():

@@ -9,6 +9,7 @@ import asyncio
 import logging
 import os
 import sqlite3
+import stat
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -101,8 +102,10 @@ class Database:
 
     @classmethod
     async def open(cls, path: Path) -> "Database":
-        """Open and migrate. Raises Conflict when a newer program wrote the file."""
+        """Open and migrate. Only its owner may read it, whatever folder it is in. Raises Conflict when a newer program
+        wrote the file."""
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _make_private(path)
         writer = await _connect(path)
         try:
             await writer.run(migrate.migrate)
@@ -221,6 +224,14 @@ def _straight(work: Awaitable[T]) -> T:
         result: T = ended.value
         return result
     raise RuntimeError("a unit of the store waited for something that is not SQL")
+
+
+def _make_private(path: Path) -> None:
+    """What SQLite adds beside the database gets the mode that the database has."""
+    path.touch(mode=0o600)
+    for file in (path, *(path.with_name(path.name + end) for end in ("-wal", "-shm"))):
+        if file.exists() and stat.S_IMODE(file.stat().st_mode) != 0o600:
+            file.chmod(0o600)
 
 
 async def _connect(path: Path) -> _Thread:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ import yaml
 from appservice import config
 from appservice.embedded import synapse, upfile
 from appservice.embedded.files import held, kept_secret, only_one, write_private
-from appservice.embedded.world import ensure_registration
+from appservice.embedded.world import ensure_registration, prepare
 from appservice.errors import Conflict, Unavailable
 
 
@@ -101,6 +102,17 @@ def test_a_homeserver_is_ours_when_we_chose_its_address(homeserver: str, port: i
         homeserver=config.HomeserverSettings(url=homeserver), embedded=config.EmbeddedSettings(homeserver_port=port)
     )
     assert settings.own_homeserver is ours
+
+
+def test_what_is_private_stays_so_in_a_data_directory_that_everybody_may_enter(tmp_path: Path) -> None:
+    names = ("storage_port", "storage_master_port", "storage_volume_port", "storage_filer_port", "homeserver_port")
+    settings = config.load(tmp_path, embedded={name: 20_000 + number for number, name in enumerate(names)})
+    private = (*(tmp_path / name for name in ("homeserver", "logs", "secrets", "storage")), settings.run_dir)
+    for folder in (tmp_path, *private):
+        folder.mkdir(exist_ok=True)
+        folder.chmod(0o755)
+    prepare(settings)
+    assert {folder: stat.S_IMODE(folder.stat().st_mode) for folder in private} == dict.fromkeys(private, 0o700)
 
 
 def test_a_second_start_keeps_every_secret_and_follows_a_new_port(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import random
 import sqlite3
+import stat
 from functools import partial
 from pathlib import Path
 
@@ -132,6 +133,19 @@ async def test_a_unit_that_waits_for_anything_but_sql_is_refused_and_changes_not
 
     assert await inbox.unfinished(store) == []
     assert await store.write(lambda db: inbox.add(db, [event("$2")], now=0), durable=False)
+
+
+async def test_only_its_owner_may_read_a_database_whatever_folder_it_is_in(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    older, path = tmp_path / "older.db", tmp_path / "opsroom.db"
+    for name in ("older.db", "older.db-wal", "older.db-shm"):
+        (tmp_path / name).touch(mode=0o644)
+    for database in (older, path):
+        store = await Database.open(database)
+        await store.write(lambda db: meta.put(db, "a", "b"))
+        modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in tmp_path.glob(f"{database.name}*")}
+        await store.close()
+        assert modes == {f"{database.name}{end}": 0o600 for end in ("", "-wal", "-shm")}
 
 
 async def test_a_newer_database_is_refused_with_a_sentence(tmp_path: Path) -> None:
