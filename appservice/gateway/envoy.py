@@ -87,7 +87,7 @@ class EnvoyGateway:
         async with self._lock:
             return await self._apply(state)
 
-    def usage(self, offset: int) -> AsyncGenerator[tuple[int, Usage], None]:
+    def usage(self, offset: int) -> AsyncGenerator[tuple[int, list[Usage]], None]:
         return usage.follow(self._root / layout.USAGE_LOG, offset, reopen=self._admin.reopen_logs)
 
     async def healthy(self) -> Health:

@@ -1,7 +1,7 @@
 """Keep what agents use: from the gateway's log into the store, each call once."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from functools import partial
 
@@ -17,7 +17,7 @@ AGAIN_S = 5.0
 
 log = structlog.get_logger()
 
-Follow = Callable[[int], AsyncGenerator[tuple[int, Usage], None]]
+Follow = Callable[[int], AsyncGenerator[tuple[int, list[Usage]], None]]
 
 
 async def keep(store: Database, follow: Follow) -> None:
@@ -32,25 +32,26 @@ async def keep(store: Database, follow: Follow) -> None:
 
 async def _keep(store: Database, follow: Follow) -> None:
     offset = int(await meta.get(store, OFFSET) or 0)
-    async with aclosing(follow(offset)) as calls:
-        async for position, used in calls:
-            if used.model:
-                await store.write(partial(_store, used, position))
+    async with aclosing(follow(offset)) as readings:
+        async for position, found in readings:
+            await store.write(partial(_store, [_call(used) for used in found if used.model], position))
 
 
-async def _store(used: Usage, position: int, db: Connection) -> None:
-    await consumers.used(
-        db,
-        consumers.Call(
-            call_id=used.call_id,
-            at=used.at,
-            consumer=used.consumer,
-            model=used.model,
-            status=used.status,
-            tokens_in=used.tokens_in,
-            tokens_out=used.tokens_out,
-            took_ms=used.took_ms,
-            detail=used.detail,
-        ),
-    )
+async def _store(calls: Sequence[consumers.Call], position: int, db: Connection) -> None:
+    for call in calls:
+        await consumers.used(db, call)
     await meta.put(db, OFFSET, str(position))
+
+
+def _call(used: Usage) -> consumers.Call:
+    return consumers.Call(
+        call_id=used.call_id,
+        at=used.at,
+        consumer=used.consumer,
+        model=used.model,
+        status=used.status,
+        tokens_in=used.tokens_in,
+        tokens_out=used.tokens_out,
+        took_ms=used.took_ms,
+        detail=used.detail,
+    )

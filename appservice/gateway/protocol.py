@@ -88,7 +88,7 @@ class Gateway(Protocol):
         written, atomic, confirmed by the running gateway. Raises `Invalid` when the gateway refuses it (the old
         state goes on running), `Unavailable` when it does not answer."""
 
-    def usage(self, offset: int) -> AsyncGenerator[tuple[int, Usage], None]:
+    def usage(self, offset: int) -> AsyncGenerator[tuple[int, list[Usage]], None]:
         """Calls from `offset` (0 = the beginning) on, endless; each with the offset to go on from."""
 
     async def healthy(self) -> Health: ...

@@ -1,4 +1,4 @@
-"""The calls of the gateway's log, one after the other, from an offset on.
+"""The calls of the gateway's log, in their order, from an offset on.
 
 Offsets count from the first byte that was ever logged. The log is cut into segments: `usage.jsonl.END` is a finished
 one that ends at offset END, `usage.jsonl.rotating` one that Envoy may still write to, `usage.jsonl` the present one.
@@ -37,17 +37,15 @@ class _Segment:
 
 async def follow(
     log: Path, offset: int, *, reopen: Reopen, rotate_at: int = ROTATE_AT
-) -> AsyncGenerator[tuple[int, Usage], None]:
-    """Endless. Each call with the offset to go on from; asking for the next one says that this one is stored."""
+) -> AsyncGenerator[tuple[int, list[Usage]], None]:
+    """Endless. The calls of each reading, with the offset to go on from; asking for the next one says that they are
+    stored."""
     while True:
         start, data = await asyncio.to_thread(_read, log, offset)
-        for line in data.splitlines(keepends=True):
-            start += len(line)
-            found = parse(line)
-            if found is not None:
-                yield start, found
         if data:
-            offset = start
+            offset = start + len(data)
+            if found := [call for line in data.splitlines() if (call := parse(line)) is not None]:
+                yield offset, found
             continue
         await _rotate(log, offset, reopen, rotate_at)
         await asyncio.sleep(_LOOK_S)

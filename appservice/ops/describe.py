@@ -110,7 +110,8 @@ async def _turns(store: Database, agents: Sequence[str], now: float) -> str:
 async def _usage(store: Database, agents: Sequence[str]) -> str:
     lines = [
         f"- {_whose(agent, agents)}{used.model}: {used.calls} call{'s' * (used.calls != 1)}, {used.failed} failed, "
-        f"{used.tokens_in} tokens in, {used.tokens_out} out, median {used.median_ms} ms"
+        f"{used.tokens_in} tokens in, {used.tokens_out} out"
+        + (f", median {used.median_ms} ms" if used.median_ms is not None else "")
         for agent in agents
         for used in await consumers.summary(store, agent)
     ]

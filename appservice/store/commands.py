@@ -90,6 +90,11 @@ async def unfinished(store: Reader) -> list[Command]:
     return [_command(row) for row in rows]
 
 
+async def forget(db: Connection, *, before: float) -> None:
+    """Drop answered commands given before that time: no repeat of their event can come any more."""
+    await db.execute("DELETE FROM commands WHERE done = 1 AND created_at < ?", (before,))
+
+
 def _command(row: Row) -> Command:
     return Command(
         event_id=row["event_id"],

@@ -1,8 +1,9 @@
 """Consumer tokens that were issued, and what consumers used."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from appservice.store.database import Connection, Reader
+from appservice.store.database import Connection, Reader, Row
 
 
 async def issued(db: Connection, jti: str, consumer: str, expires_at: int) -> None:
@@ -41,14 +42,14 @@ async def forget_tokens(db: Connection, *, now: int) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Used:
-    """Sums over a consumer's calls."""
+    """Sums over a consumer's calls; `median_ms` of those of the last weeks, None without any."""
 
     model: str
     calls: int
     failed: int
     tokens_in: int
     tokens_out: int
-    median_ms: int
+    median_ms: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,28 +85,42 @@ async def used(db: Connection, call: Call) -> None:
     )
 
 
-async def summary(store: Reader, consumer: str, *, since: float = 0.0) -> list[Used]:
-    """Sums by model of calls since that time."""
-    rows = await store.read(
-        "SELECT model, status, tokens_in, tokens_out, took_ms FROM usage WHERE consumer = ? AND at >= ?"
-        " ORDER BY model, took_ms",
-        (consumer, since),
+async def sum_up(db: Connection, *, before: float) -> None:
+    """Keep of earlier calls only what they come to."""
+    await db.execute(
+        "INSERT INTO usage_sums (consumer, model, calls, failed, tokens_in, tokens_out)"
+        " SELECT consumer, model, count(*), sum(status <> 200), sum(tokens_in), sum(tokens_out) FROM usage"
+        " WHERE at < ? GROUP BY consumer, model"
+        " ON CONFLICT (consumer, model) DO UPDATE SET calls = calls + excluded.calls,"
+        " failed = failed + excluded.failed, tokens_in = tokens_in + excluded.tokens_in,"
+        " tokens_out = tokens_out + excluded.tokens_out",
+        (before,),
     )
-    models = sorted({row["model"] for row in rows})
-    sums = []
-    for model in models:
-        calls = [row for row in rows if row["model"] == model]
-        sums.append(
-            Used(
-                model=model,
-                calls=len(calls),
-                failed=sum(row["status"] != 200 for row in calls),
-                tokens_in=sum(row["tokens_in"] for row in calls),
-                tokens_out=sum(row["tokens_out"] for row in calls),
-                median_ms=calls[len(calls) // 2]["took_ms"],
-            )
-        )
-    return sums
+    await db.execute("DELETE FROM usage WHERE at < ?", (before,))
+
+
+async def summary(store: Reader, consumer: str) -> list[Used]:
+    """Sums by model of all calls."""
+    rows = await store.read(
+        "SELECT model, status, tokens_in, tokens_out, took_ms FROM usage WHERE consumer = ? ORDER BY model, took_ms",
+        (consumer,),
+    )
+    older = {row["model"]: row for row in await store.read("SELECT * FROM usage_sums WHERE consumer = ?", (consumer,))}
+    return [
+        _sums(model, [row for row in rows if row["model"] == model], older.get(model))
+        for model in sorted({row["model"] for row in rows} | older.keys())
+    ]
+
+
+def _sums(model: str, recent: Sequence[Row], older: Row | None) -> Used:
+    return Used(
+        model=model,
+        calls=len(recent) + (older["calls"] if older else 0),
+        failed=sum(row["status"] != 200 for row in recent) + (older["failed"] if older else 0),
+        tokens_in=sum(row["tokens_in"] for row in recent) + (older["tokens_in"] if older else 0),
+        tokens_out=sum(row["tokens_out"] for row in recent) + (older["tokens_out"] if older else 0),
+        median_ms=recent[len(recent) // 2]["took_ms"] if recent else None,
+    )
 
 
 async def calls(store: Reader, consumer: str, limit: int = 5) -> list[Call]:

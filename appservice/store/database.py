@@ -11,7 +11,7 @@ import os
 import sqlite3
 import stat
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
@@ -63,8 +63,8 @@ class Connection:
         """Whoever writes to a table that is recalled from memory says so."""
         self._changed.add(table)
 
-    async def execute(self, sql: str, parameters: Iterable[Any] = ()) -> sqlite3.Cursor:
-        return self._inner.execute(sql, tuple(parameters))
+    async def execute(self, sql: str, parameters: Iterable[Any] | Mapping[str, Any] = ()) -> sqlite3.Cursor:
+        return self._inner.execute(sql, parameters if isinstance(parameters, Mapping) else tuple(parameters))
 
     async def read(self, sql: str, parameters: Iterable[Any] = ()) -> list[Row]:
         return self._inner.execute(sql, tuple(parameters)).fetchall()

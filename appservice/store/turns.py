@@ -134,6 +134,20 @@ async def edit(db: Connection, event_id: str, question: str) -> bool:
     return bool(cursor.rowcount)
 
 
+async def forget(db: Connection, *, before: float, keep: int = 5) -> None:
+    """Drop turns of threads in which nothing was asked since that time. Open ones stay, and the newest ones of each
+    agent."""
+    await db.execute(
+        "DELETE FROM turns WHERE ended_at < :before AND asked_at < :before"
+        " AND NOT EXISTS (SELECT 1 FROM turns AS later WHERE later.room_id = turns.room_id"
+        "  AND later.thread = turns.thread AND (later.asked_at >= :before OR later.ended_at IS NULL))"
+        " AND id NOT IN (SELECT id FROM (SELECT id, row_number() OVER (PARTITION BY agent ORDER BY asked_at DESC)"
+        "  AS place FROM turns) WHERE place <= :keep)",
+        {"before": before, "keep": keep},
+    )
+    await db.execute("DELETE FROM shared_threads WHERE thread NOT IN (SELECT thread FROM turns)")
+
+
 async def _move(db: Connection, turn_id: str, allowed: Sequence[str], change: str, values: Sequence[object]) -> bool:
     marks = ",".join("?" * len(allowed))
     cursor = await db.execute(

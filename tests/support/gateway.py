@@ -175,10 +175,9 @@ class Bed:
         """The first calls of a consumer, as soon as so many are logged."""
         found: list[Usage] = []
         async with asyncio.timeout(60):
-            async for _, entry in self.gateway.usage(0):
-                if entry.consumer == of:
-                    found.append(entry)
-                if len(found) == count:
+            async for _, entries in self.gateway.usage(0):
+                found += [entry for entry in entries if entry.consumer == of]
+                if len(found) >= count:
                     break
         return found
 

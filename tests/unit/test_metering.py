@@ -35,12 +35,12 @@ async def test_usage_goes_on_where_it_stood_once_a_full_disk_has_space(
     begun: list[int] = []
     stored = asyncio.Event()
 
-    async def follow(offset: int) -> AsyncGenerator[tuple[int, Usage], None]:
+    async def follow(offset: int) -> AsyncGenerator[tuple[int, list[Usage]], None]:
         begun.append(offset)
         if len(begun) == 3:
             await store.write(free)
         for position in range(offset, len(CALLS)):
-            yield position + 1, CALLS[position]
+            yield position + 1, CALLS[position : position + 1]
             if position == 0:
                 await fill(store)
         stored.set()
@@ -62,10 +62,10 @@ async def test_whatever_a_provider_counts_is_stored_and_summed(store: Database) 
     line = b'{"type":"DownstreamEnd","ts":1,"id":"x","consumer":"alice","route":"llm/p","model":"\\ud800","usage":%s}'
     stored = asyncio.Event()
 
-    async def follow(_offset: int) -> AsyncGenerator[tuple[int, Usage], None]:
+    async def follow(_offset: int) -> AsyncGenerator[tuple[int, list[Usage]], None]:
         found = usage.parse(line % b'{"prompt_tokens":9223372036854775808,"completion_tokens":1e999}')
         assert found is not None
-        yield 1, found
+        yield 1, [found]
         stored.set()
         await asyncio.Event().wait()
 

@@ -4,15 +4,18 @@ import asyncio
 import random
 import sqlite3
 import stat
+from collections.abc import Iterable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from appservice.errors import Conflict, Unavailable
-from appservice.store import consumers, housekeeping, inbox, meta, objects, outbox, rooms, status, told, turns
+from appservice.store import commands, consumers, housekeeping, inbox, meta, objects, outbox, rooms, status, told, turns
 from appservice.store.changes import Changes, Key
-from appservice.store.database import Connection, Database
+from appservice.store.database import Connection, Database, Row
 from appservice.store.objects import Declared
 from appservice.store.outbox import Outgoing
 from appservice.store.rooms import Room
@@ -41,6 +44,81 @@ async def test_somebody_is_told_something_once_an_hour_in_each_room_over_restart
     await store.write(lambda db: housekeeping.sweep(db, now=9_500 + housekeeping.DAY_S))
     assert await meta.find(store, "told:") == [("told:denied|!r|@a:hs", "12600")]
     assert await meta.get(store, meta.GREETED) == "!r"
+
+
+async def _declare_turns(store: Database, *asked: tuple[str, str, float]) -> None:
+    """(id, thread, when it was asked): answered two seconds later."""
+    for name, thread, at in asked:
+        turn = replace(a_turn(name, f"${name}"), thread=thread, asked_at=at)
+        await store.write(partial(turns.add, turn=turn))
+        await store.write(partial(turns.end, turn_id=name, state="done", now=at + 2))
+
+
+async def test_answered_questions_go_once_nobody_can_go_on_with_them(store: Database) -> None:
+    now = 2 * housekeeping.KEPT_TURNS_S
+    newest = [(f"n{number}", f"$n{number}", 20.0 + number) for number in range(5)]
+    await _declare_turns(store, ("old", "$old", 1), ("begun", "$t", 2), ("on", "$t", now - 10), ("open", "$o", 3))
+    await store.write(lambda db: db.execute("UPDATE turns SET state = 'working', ended_at = NULL WHERE id = 'open'"))
+    await _declare_turns(store, *newest)
+    for thread in ("$old", "$t"):
+        await store.write(partial(turns.share, thread=thread))
+
+    await store.write(partial(housekeeping.sweep, now=now))
+
+    left = [turn.id for turn in (*await turns.recent(store, "a", 20), *await turns.open_turns(store))]
+    assert sorted(left) == ["begun", "n1", "n2", "n3", "n4", "on", "open", "open"]
+    assert [await turns.is_shared(store, thread) for thread in ("$old", "$t")] == [False, True]
+
+
+async def test_answered_commands_go_once_no_repeat_of_them_can_come(store: Database) -> None:
+    for name, at in (("$old", 0.0), ("$open", 0.0), ("$new", 2 * housekeeping.KEPT_EVENTS_S)):
+        await store.write(partial(commands.accept, event_id=name, room_id="!r", sender="@o", request={}, now=at))
+    for name in ("$old", "$new"):
+        await store.write(partial(commands.done, event_id=name))
+
+    await store.write(partial(housekeeping.sweep, now=2 * housekeeping.KEPT_EVENTS_S))
+
+    found = {name: await commands.get(store, name) is not None for name in ("$old", "$open", "$new")}
+    assert found == {"$old": False, "$open": True, "$new": True}
+
+
+async def test_what_calls_came_to_stays_when_they_are_no_longer_kept_one_by_one(store: Database) -> None:
+    def call(name: str, at: float, status: int = 200) -> consumers.Call:
+        numbers = {"tokens_in": 3, "tokens_out": 4, "took_ms": 9}
+        return consumers.Call(call_id=name, at=at, consumer="a", model="m", status=status, detail="", **numbers)
+
+    now = 2 * housekeeping.KEPT_CALLS_S
+    for at in (0.0, 1.0):
+        for name, code in (("old", 200), ("bad", 500)):
+            await store.write(partial(consumers.used, call=call(f"{name}{at}", at, code)))
+        await store.write(partial(housekeeping.sweep, now=now))
+    [folded] = await consumers.summary(store, "a")
+    await store.write(partial(consumers.used, call=call("new", now)))
+    [used] = await consumers.summary(store, "a")
+    counted = await housekeeping.numbers(store)
+
+    assert (folded.calls, folded.failed, folded.tokens_in, folded.tokens_out, folded.median_ms) == (4, 2, 12, 16, None)
+    assert (used.calls, used.failed, used.tokens_in, used.tokens_out, used.median_ms) == (5, 2, 15, 20, 9)
+    assert [found.call_id for found in await consumers.calls(store, "a")] == ["new"]
+    names = ("opsroom_gateway_calls", "opsroom_gateway_tokens_in", "opsroom_gateway_tokens_out")
+    assert [counted[name] for name in names] == [5, 15, 20]
+
+
+async def test_no_event_has_all_turns_looked_through(store: Database) -> None:
+    plans: list[str] = []
+
+    class Explaining:
+        async def read(self, sql: str, parameters: Iterable[Any] = ()) -> list[Row]:
+            plans.extend(str(row["detail"]) for row in await store.read(f"EXPLAIN QUERY PLAN {sql}", parameters))
+            return []
+
+        async def read_one(self, sql: str, parameters: Iterable[Any] = ()) -> Row | None:
+            raise NotImplementedError(sql)
+
+    await turns.of_event(Explaining(), "$1")
+    await turns.in_thread(Explaining(), "!r", "$1")
+    assert len(plans) >= 2
+    assert not [plan for plan in plans if plan.startswith("SCAN") or "TEMP B-TREE" in plan]
 
 
 async def test_a_repeated_event_is_stored_and_handed_on_once(store: Database) -> None:
