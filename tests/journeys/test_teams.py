@@ -3,7 +3,7 @@
 from urllib.parse import quote
 
 from tests.support.person import Message, Person
-from tests.support.stack import Stack, document
+from tests.support.stack import Stack, document, worker_yaml
 
 TEAM = """\
 apiVersion: hiclaw.io/v1beta1
@@ -106,3 +106,18 @@ async def test_a_manager_says_hello_once_and_is_ready_again_after_a_restart(stac
         pass
     assert hellos() == [hello]
     assert "Deleted" in (await stack.command("!delete manager/default --files delete --yes")).text
+
+
+async def test_an_agent_that_left_its_team_goes_back_into_it_with_a_rollback(stack: Stack) -> None:
+    whole = TEAM.format(team="homely")
+    await stack.apply(whole)
+    smaller = whole.replace("    - name: homely-two\n      model: gpt-test\n", "")
+    assert "ready" in (await stack.apply(f"{smaller}---\n{worker_yaml('homely-two')}")).text
+    assert stack.agent("homely-two") not in await in_room(stack, "team-homely")
+
+    assert "changed `team/homely` — ready" in (await stack.command("!rollback", 150)).text
+    assert stack.agent("homely-two") in await in_room(stack, "team-homely")
+    assert "Running" in (await stack.command("!get worker/homely-two")).text
+    await stack.op.call("POST", f"join/{quote(await stack.id('team-homely'))}", {})
+    question = await stack.ask(await stack.id("team-homely"), "homely-two", "are you there?")
+    assert (await stack.op.answer_to(question, "You said")).sender == stack.agent("homely-two")
