@@ -113,7 +113,7 @@ async def test_no_event_has_all_turns_looked_through(store: Database) -> None:
             return []
 
         async def read_one(self, sql: str, parameters: Iterable[Any] = ()) -> Row | None:
-            raise NotImplementedError(sql)
+            raise AssertionError(f"not looked at: {sql}")
 
     await turns.of_event(Explaining(), "$1")
     await turns.in_thread(Explaining(), "!r", "$1")
