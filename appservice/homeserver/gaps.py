@@ -78,7 +78,7 @@ class Gaps:
         return found
 
     async def watch(self, ops_room: Callable[[], str]) -> None:
-        """Close the gap whenever the homeserver was away, and every few minutes. Endless."""
+        """Close the gap whenever the homeserver was or may have been away, and every few minutes. Endless."""
         while True:
             away = await self._away_or_time()
             attempt = 0
@@ -93,20 +93,23 @@ class Gaps:
                     attempt += 1
 
     async def _away_or_time(self) -> bool:
-        """Hold an idle connection to the homeserver: True as soon as it is cut and cannot be made again (an idle one
-        is cut now and then, and can), or only to be cut at once; False when it is time to look anyway."""
+        """Hold an idle connection to the homeserver: True as soon as it is cut and cannot be made again, or is cut at
+        once again and again; False when it can (it is cut now and then, and homeservers restart in a moment), or when
+        it is time to look anyway."""
         address = urlsplit(self._homeserver.url)
-        port = address.port or (443 if address.scheme == "https" else 80)
+        host, port = str(address.hostname), address.port or (443 if address.scheme == "https" else 80)
         try:
             async with asyncio.timeout(EVERY_S):
-                while True:
-                    await self._until_cut(str(address.hostname), port)
-                    if self._cuts >= QUICK_CUTS:
-                        return True
+                await self._until_cut(host, port)
+                if self._cuts >= QUICK_CUTS:
+                    return True
+                _, writer = await asyncio.open_connection(host, port)
+                writer.close()
         except TimeoutError:
             return False
         except OSError:
             return True
+        return False
 
     async def _until_cut(self, host: str, port: int) -> None:
         """Hold one connection. After a quick cut comes a pause, a longer one each time: where no idle connection is

@@ -408,11 +408,7 @@ async def test_an_agent_that_has_left_a_room_can_tell_who_is_there_still(bed: Be
 async def test_a_proxy_that_takes_connections_and_drops_them_is_a_homeserver_that_is_away(
     bed: Bed, store: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    connections = 0
-
     async def drop(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal connections
-        connections += 1
         writer.close()
 
     async def receive(_events: Sequence[dict[str, Any]]) -> None: ...
@@ -422,8 +418,33 @@ async def test_a_proxy_that_takes_connections_and_drops_them_is_a_homeserver_tha
         address = f"http://127.0.0.1:{proxy.sockets[0].getsockname()[1]}"
         behind = Homeserver(address, bed.homeserver.registration, server_name=SERVER_NAME, bot=BOT)
         try:
+            gaps = Gaps(store, behind, receive)
             async with asyncio.timeout(30):
-                assert await Gaps(store, behind, receive)._away_or_time()
+                assert [await gaps._away_or_time() for _ in range(3)] == [False, False, True]
         finally:
             await behind.close()
-    assert connections == 3
+
+
+async def test_what_was_said_is_looked_for_when_a_homeserver_is_back_at_once_after_a_cut(
+    bed: Bed, store: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[asyncio.StreamWriter] = []
+
+    async def drop_the_first(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        held.append(writer)
+        if len(held) == 1:
+            writer.close()
+
+    async def receive(_events: Sequence[dict[str, Any]]) -> None: ...
+
+    monkeypatch.setattr(gap_closing, "CUT_PAUSE_S", 0.0)
+    async with await asyncio.start_server(drop_the_first, "127.0.0.1", 0) as server:
+        address = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        back = Homeserver(address, bed.homeserver.registration, server_name=SERVER_NAME, bot=BOT)
+        try:
+            async with asyncio.timeout(30):
+                assert not await Gaps(store, back, receive)._away_or_time()
+        finally:
+            await back.close()
+            for writer in held:
+                writer.close()
