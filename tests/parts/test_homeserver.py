@@ -330,6 +330,28 @@ async def test_a_gap_is_closed_to_its_beginning_though_newer_events_have_come_al
     assert found == sent
 
 
+async def test_a_store_that_knows_no_position_begins_with_now_however_soon_after_another(
+    bed: Bed, store: Database
+) -> None:
+    found: list[str] = []
+
+    async def receive(events: Sequence[dict[str, Any]]) -> None:
+        found.extend(str(event["event_id"]) for event in events)
+
+    async def say(name: str) -> str:
+        return await bed.homeserver.send(bed.room, "m.room.message", content.message(name), f"now.{name}.0", user=BOT)
+
+    gaps = Gaps(store, bed.homeserver, receive)
+    for round_ in ("first", "again"):
+        await store.write(lambda db: meta.drop(db, meta.SYNC_SINCE))
+        await gaps.close()
+        assert found == []
+        after = await say(f"after {round_}")
+        await gaps.close()
+        assert found == [after]
+        found.clear()
+
+
 async def test_a_direct_room_of_a_restored_store_is_read_from_then_on(bed: Bed, store: Database) -> None:
     found: list[str] = []
     agent = f"@agent-dm{secrets.token_hex(3)}:{SERVER_NAME}"
