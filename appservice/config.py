@@ -6,6 +6,7 @@ Secrets are never written to `opsroom.yaml`: they live in files of mode 0600 bel
 """
 
 import os
+import stat
 from hashlib import sha256
 from pathlib import Path
 from tempfile import gettempdir
@@ -242,7 +243,8 @@ def load(data_dir: Path | None = None, **flags: Any) -> Settings:
 
 
 def remember(data_dir: Path, changes: dict[str, Any]) -> None:
-    """Merge values into `opsroom.yaml`, written only when one of them is new. No secret may be among them."""
+    """Merge values into `opsroom.yaml`, written only when one of them is new; who may read it stays as it is. No secret
+    may be among them, but there may be some in it already."""
     path = data_dir / SETTINGS_FILE
     before = (yaml.safe_load(path.read_text()) or {}) if path.exists() else {}
     after = merged(before, changes)
@@ -250,6 +252,8 @@ def remember(data_dir: Path, changes: dict[str, Any]) -> None:
         return
     fresh = path.with_name(path.name + ".new")
     head = "# Settings of this Opsroom. `opsroom up` writes the ports it chose here; edit the rest as you like.\n"
+    fresh.touch(mode=0o600)
+    fresh.chmod(stat.S_IMODE(path.stat().st_mode) if path.exists() else 0o600)
     fresh.write_text(head + yaml.safe_dump(after, sort_keys=False))
     fresh.replace(path)
 

@@ -86,6 +86,15 @@ def test_what_is_remembered_is_merged_and_what_was_written_by_hand_stays(tmp_pat
     assert (settings.embedded.client_port, settings.embedded.homeserver_port) == (8080, 8008)
 
 
+def test_what_is_remembered_is_read_by_those_who_could_read_it_before(tmp_path: Path) -> None:
+    path = tmp_path / "opsroom.yaml"
+    config.remember(tmp_path, {"embedded": {"homeserver_port": 8008}})
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    path.chmod(0o640)
+    config.remember(tmp_path, {"embedded": {"homeserver_port": 8009}})
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+
+
 def test_a_file_is_left_alone_when_nothing_new_is_to_be_remembered(tmp_path: Path) -> None:
     text = "# mine\nembedded: {client_port: 8080}\n"
     (tmp_path / "opsroom.yaml").write_text(text)

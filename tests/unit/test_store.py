@@ -13,7 +13,20 @@ from typing import Any
 import pytest
 
 from appservice.errors import Conflict, Unavailable
-from appservice.store import commands, consumers, housekeeping, inbox, meta, objects, outbox, rooms, status, told, turns
+from appservice.store import (
+    commands,
+    consumers,
+    housekeeping,
+    inbox,
+    meta,
+    migrate,
+    objects,
+    outbox,
+    rooms,
+    status,
+    told,
+    turns,
+)
 from appservice.store.changes import Changes, Key
 from appservice.store.database import Connection, Database, Row
 from appservice.store.objects import Declared
@@ -102,6 +115,11 @@ async def test_what_calls_came_to_stays_when_they_are_no_longer_kept_one_by_one(
     assert [found.call_id for found in await consumers.calls(store, "a")] == ["new"]
     names = ("opsroom_gateway_calls", "opsroom_gateway_tokens_in", "opsroom_gateway_tokens_out")
     assert [counted[name] for name in names] == [5, 15, 20]
+
+
+def test_each_step_of_the_schema_has_a_number_of_its_own() -> None:
+    numbers = [number for number, *_ in migrate.migrations()]
+    assert numbers == list(range(1, len(numbers) + 1))
 
 
 async def test_no_event_has_all_turns_looked_through(store: Database) -> None:
