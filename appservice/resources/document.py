@@ -16,7 +16,8 @@ _AS_MAP = "Begin it with `apiVersion:`; several objects are separated by a line 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
     """A valid document. `data` is what was declared, without defaults, `status` and what a server wrote;
-    `text` is the source with its comments; `line` is where its first field is."""
+    `text` is the source with its comments, printed anew where that says what is not its author's to declare; `line` is
+    where its first field is."""
 
     api_version: str
     kind: str

@@ -14,6 +14,7 @@ from appservice.resources.document import Document, read
 from appservice.resources.faults import faults_of
 from appservice.resources.kind import Kind
 from appservice.resources.metadata import WRITTEN_BY_SERVER, Envelope, Metadata
+from appservice.resources.printing import to_yaml
 from appservice.resources.source import Fault, FieldPath, Source, shown
 from appservice.resources.suggest import did_you_mean, nearest
 
@@ -86,7 +87,7 @@ def _document(tree: Tree, source: Source) -> Document | list[Fault]:
         labels=metadata.labels,
         annotations=metadata.annotations,
         data=declared,
-        text=tree.text,
+        text=tree.text if declared == tree.value else to_yaml(declared),
         line=tree.first_line,
         source=source,
         tree=tree,

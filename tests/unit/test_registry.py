@@ -110,6 +110,9 @@ def test_what_a_kubernetes_server_adds_is_ignored() -> None:
 
     assert canonical(found) == canonical(parse(WORKER.encode(), source="x.yaml")[0])
     assert set(found.data) == {"apiVersion", "kind", "metadata", "spec"}
+    kept = parse(found.text.encode(), source="x.yaml")[0]
+    assert kept.data == found.data
+    assert not {"uid", "status:", "phase"} & set(found.text.split())
 
 
 def test_labels_are_kept() -> None:
