@@ -123,7 +123,7 @@ def build(documents: Iterable[Declared], *, names: Names, operators: frozenset[s
     agents: dict[str, Agent] = {}
     teams: dict[str, Team] = {}
     humans: dict[str, Human] = {}
-    for kind, name, spec in documents:
+    for kind, name, spec in sorted(documents, key=lambda one: one[0] != "Human"):  # a team names people
         try:
             _add(kind, name, spec, names, agents, teams, humans)
         except ValidationError as error:
@@ -151,7 +151,7 @@ def _add(
             agents[called] = Agent(name=called, user=names.user(called), role="manager")
         case "Team":
             found = TeamSpec.model_validate(spec)
-            teams[name] = _team(name, found, names)
+            teams[name] = _team(name, found, names, humans)
             agents |= _members(name, found, names)
         case "Human":
             human = HumanSpec.model_validate(spec)
@@ -168,8 +168,11 @@ def _add(
             )
 
 
-def _team(name: str, spec: TeamSpec, names: Names) -> Team:
-    admin = names.person(spec.admin.matrix_user_id or spec.admin.name) if spec.admin else ""
+def _team(name: str, spec: TeamSpec, names: Names, humans: Mapping[str, Human]) -> Team:
+    admin = ""
+    if spec.admin:
+        human = next((human.user for human in humans.values() if human.name == spec.admin.name), "")
+        admin = names.person(spec.admin.matrix_user_id or human or spec.admin.name)
     cannot = bool(admin) and (names.is_ours(admin) or names.is_foreign(admin))  # refused where it is declared
     return Team(
         name=name,

@@ -178,6 +178,13 @@ def test_a_team_is_run_by_the_matrix_id_it_names_and_by_operators_where_nobody_c
     assert all(f"@boss:{server}" not in room.members for room in rooms.values() for server in ("other.org", "s:hs2"))
 
 
+def test_a_team_that_names_a_human_is_run_by_its_account() -> None:
+    pm = human("pm", 3, "username: telegram_7")
+    rooms = rooms_of(team("dev", "lena", fields="admin: {name: pm}") + pm)
+
+    assert rooms["leader-dm-lena"].members == users("telegram_7 *lena")
+
+
 # -- guests -----------------------------------------------------------------------------------------------------
 
 LENAS = ("team-dev", "worker-lena")
