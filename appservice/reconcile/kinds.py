@@ -51,7 +51,7 @@ class Kinds:
         stored = await objects.get(self._store, key)
         if stored is None:
             return None
-        if await objects.is_paused(self._store, stored):
+        if stored.held_by:
             return await self._workers.keep(stored) if stored.kind == "Worker" else None
         if stored.deleting:
             await self._tear_down(stored)

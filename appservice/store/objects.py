@@ -105,12 +105,6 @@ async def owned_by(store: Reader, owner: str) -> list[Stored]:
     return [stored(row) for row in rows]
 
 
-async def is_paused(store: Reader, stored: Stored) -> bool:
-    """Whether an object is left as it is, as of now."""
-    now = await get(store, stored.key)
-    return now is not None and now.held_by != ""
-
-
 async def keys(store: Reader, *kinds: str) -> list[Key]:
     rows = await store.read(f"SELECT kind, name FROM resources WHERE kind IN ({', '.join('?' * len(kinds))})", kinds)  # noqa: S608
     return [Key(row["kind"], row["name"]) for row in rows]
