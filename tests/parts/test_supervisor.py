@@ -220,8 +220,8 @@ from appservice.embedded.child import Component
 from appservice.embedded.supervisor import Supervisor
 
 async def main():
-    async def probe(pid):
-        return True
+    async def probe(pid):  # until it runs, it is not yet bound to our life
+        return Path(f"/proc/{pid}/cmdline").read_bytes().startswith(sys.executable.encode())
     supervisor = Supervisor(Path(sys.argv[1]), say=lambda line: None)
     code = "import time; time.sleep(600)"
     await supervisor.start(Component(name=n, argv=(sys.executable, "-c", code), probe=probe) for n in "ab")

@@ -110,4 +110,4 @@ def containers(installation: str, name: str = "", *, host: str = "") -> list[Any
     """Containers of an installation, or of one of its agents, in any state."""
     labels = [f"org.opsroom.installation={installation}"] + ([f"org.opsroom.agent={name}"] if name else [])
     with closing(docker.DockerClient(base_url=host) if host else docker.from_env()) as client:
-        return list(client.containers.list(all=True, filters={"label": labels}))
+        return list(client.containers.list(all=True, filters={"label": labels}, ignore_removed=True))
