@@ -58,7 +58,8 @@ async def shake(world: World, *, seed: int) -> str:
             await faults.replaced(stack, part, killed)
         elif chance.random() < 0.5:
             await meddle(stack, chance)
-        await stack.op.ended(event, faults.PATIENCE_S)
+        told = (await stack.op.ended(event, 2 * faults.PATIENCE_S)).text
+        assert "goes on trying" not in told, told
     return text
 
 
