@@ -93,27 +93,26 @@ class Gaps:
                     attempt += 1
 
     async def _away_or_time(self) -> bool:
-        """Hold an idle connection to the homeserver: True as soon as it is cut and cannot be made again, or is cut at
-        once again and again; False when it can (it is cut now and then, and homeservers restart in a moment), or when
-        it is time to look anyway."""
+        """Hold an idle connection to the homeserver: True as soon as it is cut and cannot be made again (an idle one
+        is cut now and then, and can), or is cut at once again and again; False when it was cut at once (a homeserver
+        may be back in the pause after that), or when it is time to look anyway."""
         address = urlsplit(self._homeserver.url)
         host, port = str(address.hostname), address.port or (443 if address.scheme == "https" else 80)
         try:
             async with asyncio.timeout(EVERY_S):
-                await self._until_cut(host, port)
-                if self._cuts >= QUICK_CUTS:
-                    return True
-                _, writer = await asyncio.open_connection(host, port)
-                writer.close()
+                while await self._held(host, port):
+                    self._cuts = 0
         except TimeoutError:
             return False
         except OSError:
             return True
-        return False
+        self._cuts += 1
+        await asyncio.sleep(min(CUT_PAUSE_S * 2 ** min(max(0, self._cuts - QUICK_CUTS), 10), LONGEST_CUT_PAUSE_S))
+        return self._cuts >= QUICK_CUTS
 
-    async def _until_cut(self, host: str, port: int) -> None:
-        """Hold one connection. After a quick cut comes a pause, a longer one each time: where no idle connection is
-        held at all, the homeserver is not asked without end."""
+    async def _held(self, host: str, port: int) -> bool:
+        """Hold one connection until it is cut; whether that took a while. Where no idle connection is held at all, a
+        pause follows, a longer one each time: the homeserver is not asked without end."""
         loop = asyncio.get_running_loop()
         reader, writer = await asyncio.open_connection(host, port)
         begun = loop.time()
@@ -121,11 +120,7 @@ class Gaps:
             await reader.read(1)
         finally:
             writer.close()
-        if loop.time() - begun >= QUICK_S:
-            self._cuts = 0
-        else:
-            self._cuts += 1
-            await asyncio.sleep(min(CUT_PAUSE_S * 2 ** min(max(0, self._cuts - QUICK_CUTS), 10), LONGEST_CUT_PAUSE_S))
+        return loop.time() - begun >= QUICK_S
 
     async def _knock(self, ops_room: str) -> None:
         """One fresh event makes a restarted homeserver remember us; the ping makes it deliver at once."""
