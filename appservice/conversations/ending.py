@@ -62,8 +62,13 @@ class Ending:
     ) -> None:
         """`whole`: the answer, for those whom it calls, when its first message has not all of it."""
 
+        closed = False
+
         async def unit(db: Connection) -> bool:
-            closed = await turns.end(db, turn.id, outcome.state, error=outcome.error, answer=whole, now=time())
+            nonlocal closed  # a unit may be on disk though the disk said no, and is done once more then
+            closed = (
+                await turns.end(db, turn.id, outcome.state, error=outcome.error, answer=whole, now=time()) or closed
+            )
             for item in items if closed else ():
                 await self._sender.keep(db, item)
             for entry in calls.denied if closed else ():

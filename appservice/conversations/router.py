@@ -87,7 +87,7 @@ class Router:
             return await self._stop_word(event, room)
         place = await self._place(event.sender, room, members)
         asked = sorted(self._asked(event, place, members) | await self._leaders(event, room, members))
-        if event.thread:
+        if event.thread or asked:
             going_on = await self._going_on(event, asked, members)
             asked = asked or going_on
         allowed = [agent for agent in asked if await self._may(event, agent, place)]
@@ -157,15 +157,16 @@ class Router:
     async def _going_on(self, event: Event, asked: Sequence[str], members: Mapping[str, str]) -> list[str]:
         """In a thread that one agent answers in, who began it goes on without a mention while it is there; a mention of
         somebody else, or a second person speaking, ends that, whether it asks the agent or not."""
-        before = await turns.in_thread(self._store, event.room_id, event.thread)
+        thread = event.thread or event.id
+        before = await turns.in_thread(self._store, event.room_id, thread)
         agents = {turn.agent for turn in before} or set(asked)
-        if len(agents) != 1 or await turns.is_shared(self._store, event.thread):
+        if len(agents) != 1 or await turns.is_shared(self._store, thread):
             return []
         [agent] = agents
         user = self._names.user(agent)
         others = events.mentions(event.content, members) - {user, event.sender}
         if others or events.is_for_all(event.content) or any(turn.sender != event.sender for turn in before):
-            await self._store.write(lambda db: turns.share(db, event.thread), durable=False)
+            await self._store.write(lambda db: turns.share(db, thread), durable=False)
             return []
         return [agent] if user in members else []
 

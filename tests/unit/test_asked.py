@@ -80,6 +80,14 @@ async def test_a_mention_of_the_agent_together_with_somebody_else_ends_that(talk
     assert await asked(talk, OP, "yes, Alice, go on", thread=thread) == []
 
 
+async def test_a_thread_that_begins_with_a_mention_of_somebody_else_too_does_not_go_on(talk: Talk) -> None:
+    await team_room(talk)
+    thread, heard = await talk.say(OP, "one and Alice, look", ONE, ALICE)
+    assert list(heard) == ["one"]
+
+    assert await asked(talk, OP, "Alice, what do you think?", thread=thread) == []
+
+
 async def test_a_reply_that_mentions_nobody_but_its_author_goes_on(talk: Talk) -> None:
     await team_room(talk)
     thread, _ = await talk.say(OP, "one, look", ONE)

@@ -10,6 +10,7 @@ from appservice.conversations.calling import Calling, Calls
 from appservice.conversations.ending import Ending
 from appservice.conversations.runner import Runner
 from appservice.conversations.running import Agents, Outcome
+from appservice.errors import Unavailable
 from appservice.homeserver import client, events, patience
 from appservice.homeserver.live import Pace
 from appservice.runtimes.a2a import Question
@@ -51,6 +52,24 @@ async def test_an_answer_calls_an_agent_once_though_it_may_have_begun_in_the_roo
     found = await said(talk)
     assert [content["body"] for content in found] == ["@one, look", "* @one, look"][: 1 + sent]
     assert [events.is_call(content) for content in found] == [False, True] if sent else [True]
+
+
+async def test_an_answer_is_sent_though_the_disk_has_refused_what_it_has_kept(
+    talk: Talk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turn, flush, refused = await asked(talk), talk.store.flush, []
+
+    async def refuse_once() -> None:
+        if not refused:
+            refused.append(True)
+            raise Unavailable("the database cannot be used (Input/output error).")
+        await flush()
+
+    monkeypatch.setattr(talk.store, "flush", refuse_once)
+    await Ending(talk.store, talk.homeserver, talk.sender).say(turn, LEAD, DONE, event_id="", sent=False, calls=Calls())
+
+    assert refused
+    assert [content["body"] for content in await said(talk)] == ["@one, look"]
 
 
 class Answers:
