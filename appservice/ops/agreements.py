@@ -21,6 +21,7 @@ from appservice.store.database import Database
 
 WITHIN_S = 600.0
 QUESTION = f"This cannot be taken back. React with ✅ within {WITHIN_S / 60:.0f} minutes to do it, with ❌ to leave it."
+LATE_S = 30.0  # after a start it takes a moment until a mark that was given in time is read
 _KEPT_MARKS = 100
 
 
@@ -71,7 +72,7 @@ class Agreements:
     async def _said(self, question: str, until: float) -> Mark:
         """The answer; one that was given too late is none, whenever it is read."""
         try:
-            async with asyncio.timeout(until - time()):
+            async with asyncio.timeout(max(until - time(), LATE_S)):
                 while (mark := self._marks.pop(question, None)) is None or mark.at > until:
                     self._news.clear()
                     await self._news.wait()

@@ -1,5 +1,6 @@
 """How long an operator has to agree, and that a mark that was taken is not lost with the process."""
 
+import asyncio
 from dataclasses import dataclass
 from typing import cast
 
@@ -27,6 +28,7 @@ class Operator:
     now: float = COMMAND.ts / 1000
     mark: Mark | None = None
     put: int = 0
+    read_after_s: float = 0.0  # from the question to when Opsroom reads the mark
 
     async def reach(self) -> None:
         """Ask as a process does that was started just now. Raises Invalid without agreement."""
@@ -47,7 +49,10 @@ class Asking:
         if self._operator.mark is not None:
             after = self._found.marked(QUESTION, self._operator.mark).after
             assert after is not None
-            after()
+            if self._operator.read_after_s:
+                asyncio.get_running_loop().call_later(self._operator.read_after_s, after)
+            else:
+                after()
         return QUESTION
 
 
@@ -55,6 +60,7 @@ class Asking:
 async def operator(store: Database, monkeypatch: pytest.MonkeyPatch) -> Operator:
     found = Operator(store)
     monkeypatch.setattr(agreements, "time", lambda: found.now)
+    monkeypatch.setattr(agreements, "LATE_S", 0.0)
     await store.write(lambda db: commands.accept(db, COMMAND.id, "!r", "@op:hs", {"event": {}}, found.now))
     return found
 
@@ -98,3 +104,16 @@ async def test_a_mark_on_another_message_is_kept_with_no_command(operator: Opera
     operator.now += WITHIN_S
     with pytest.raises(Invalid, match="nobody agreed"):
         await operator.reach()
+
+
+async def test_a_mark_that_was_given_in_time_counts_though_it_is_read_late(
+    operator: Operator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    operator.mark = mark(agreed=False, at=operator.now)
+    with pytest.raises(Invalid, match="said no"):  # so that the question was put
+        await operator.reach()
+    operator.mark = mark(agreed=True, at=operator.now + WITHIN_S - 1)
+    operator.now += 2 * WITHIN_S
+    operator.read_after_s = 0.05
+    monkeypatch.setattr(agreements, "LATE_S", 30.0)
+    await operator.reach()
