@@ -52,6 +52,7 @@ LOOKS, LOOK_EVERY_S = 30, 1.0  # at the parts that were not there yet when the g
 HOUSEKEEPING_S = 3600.0
 START_TRIES = 60
 DRAIN_S = FLUSH_S = 5.0
+STARTS_S = 30.0  # for agents that are being started, when all are to be stopped
 
 log = structlog.get_logger()
 
@@ -181,7 +182,9 @@ class Plane:
             await part.close()
         for task in list(self.tasks):
             task.cancel()
-        await self.engine.drain(DRAIN_S)  # else a pass would start an agent behind our back
+        await self.engine.drain(
+            STARTS_S if stop_agents else DRAIN_S
+        )  # else a pass would start an agent behind our back
         flush = asyncio.create_task(self.sender.flush(FLUSH_S))
         left = await stop_all(self.backend) if stop_agents else []
         await flush

@@ -34,8 +34,10 @@ def default_image(settings: Settings) -> str:
 
 async def choose_again(settings: Settings, store: Database) -> Backend:
     """As `choose`, and keep what was chosen for the next time."""
-    backend = await choose(settings, before=await meta.get(store, meta.BACKEND))
-    await store.write(lambda db: meta.put(db, meta.BACKEND, backend.name))
+    before = await meta.get(store, meta.BACKEND)
+    backend = await choose(settings, before=before)
+    if backend.name != before:
+        await store.write(lambda db: meta.put(db, meta.BACKEND, backend.name))
     return backend
 
 

@@ -56,7 +56,7 @@ def parse(line: bytes) -> Usage | None:
     by a crash of Envoy, or in which something stands that no call can have."""
     try:
         return _call(json.loads(line))
-    except (AttributeError, KeyError, OverflowError, TypeError, ValueError):
+    except (AttributeError, KeyError, OverflowError, RecursionError, TypeError, ValueError):
         return None
 
 

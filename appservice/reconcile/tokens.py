@@ -34,7 +34,8 @@ class Tokens:
 
     async def end(self, name: str) -> None:
         """Revoke what was issued; the gateway learns of it with its next state."""
-        await self._w.store.write(lambda db: consumers.revoke(db, name))
+        if name in await consumers.holders(self._w.store):
+            await self._w.store.write(lambda db: consumers.revoke(db, name))
         await asyncio.to_thread(door(self._w.settings, name).token.unlink, missing_ok=True)
 
     @property

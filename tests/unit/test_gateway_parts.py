@@ -230,6 +230,7 @@ def test_tokens_are_read_in_every_form(change: dict[str, Any], tokens: tuple[int
         b'{"type":"DownstreamEnd","consumer":"a","route":"llm/p","id":"x","ts":1,"usage":{"prompt_tokens":NaN}}',
         b'{"type":"DownstreamEnd","consumer":"a","route":"llm/p","id":"x","ts":1,"usage":{"prompt_tokens":"many"}}',
         b'{"type":"DownstreamEnd","consumer":"a","route":"llm/p","id":"x","ts":1,"usage":[1]}',
+        b"[" * 100_000,
     ],
 )
 def test_lines_that_are_no_finished_model_call_are_passed_over(line: bytes) -> None:
