@@ -24,6 +24,7 @@ from appservice.storage import filer
 from appservice.storage.access import Policy, policy
 from appservice.storage.connect import connect
 from appservice.storage.filer import FilerUsers
+from appservice.storage.objects import HEALTH_KEY
 from appservice.storage.protocol import Access, Users
 from appservice.store import declaring
 from appservice.workspace.names import prefix
@@ -149,7 +150,7 @@ async def fingerprint(stack: Stack) -> dict[str, Any]:
     gateway = stack.data_dir / "gateway"
     stored, users = connect(config.load(stack.data_dir, installation=stack.installation))
     try:
-        objects = {item.key: item.etag for item in await stored.list("")}
+        objects = {item.key: item.etag for item in await stored.list("") if item.key != HEALTH_KEY}
     finally:
         await stored.close()
         await users.close()
