@@ -15,7 +15,7 @@ from appservice.homeserver import client, events, patience
 from appservice.homeserver.live import Pace
 from appservice.runtimes.a2a import Question
 from appservice.runtimes.wire import Update
-from appservice.store import turns
+from appservice.store import outbox, turns
 from appservice.store.turns import Turn
 from tests.support.rosters import NAMES, team
 from tests.support.talk import ROOM, Content, Talk
@@ -100,12 +100,14 @@ def runner(talk: Talk, answer: str) -> Runner:
 
 
 async def answered(talk: Talk, answer: str) -> Turn:
-    """A turn after its end."""
+    """A turn after its end, when all that it says is said."""
     turn = await asked(talk)
     running = runner(talk, answer)
     running.enqueue(turn)
     async with asyncio.timeout(20):
         while (found := await turns.get(talk.store, turn.id)) is None or found.state in turns.OPEN:
+            await asyncio.sleep(0.01)
+        while await outbox.pending(talk.store):
             await asyncio.sleep(0.01)
     await running.close()
     return found
