@@ -57,7 +57,8 @@ async def test_an_answer_calls_an_agent_once_though_it_may_have_begun_in_the_roo
 async def test_an_answer_is_sent_though_the_disk_has_refused_what_it_has_kept(
     talk: Talk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    turn, flush, refused = await asked(talk), talk.store.flush, []
+    turn, flush = await asked(talk), talk.store.flush
+    refused: list[bool] = []
 
     async def refuse_once() -> None:
         if not refused:
