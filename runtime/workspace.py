@@ -81,7 +81,7 @@ class Workspace:
             if len(found) > MAX_FILES or sum(stamp.size for stamp in found.values()) > MAX_TOTAL:
                 changed = [path for path in changed if path in self._known]
                 problems.insert(0, "The workspace is full (256 MB or 5000 files), so new files are not saved.")
-            hidden = tuple(f"{folder}/" for folder in closed)
+            hidden = tuple("" if folder == "." else f"{folder}/" for folder in closed)
             gone = [p for p in self._known if p not in found and p not in managed and not p.startswith(hidden)]
             count = await _together([self._store(path, found[path], problems) for path in changed])
             count += await _together([self._remove(path) for path in gone])

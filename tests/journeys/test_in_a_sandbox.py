@@ -26,3 +26,9 @@ async def test_what_an_agent_has_locked_away_is_kept_and_keeps_nothing_else_back
     kept = await stack.files("agents/locksmith/")
     assert kept["agents/locksmith/note.txt"] == b"milk\n"
     assert kept["agents/locksmith/shut/kept.txt"] == kept["agents/locksmith/mine.txt"] == b"one\n"
+
+    await insider.run("chmod 311 .")  # nothing in it can be listed any more
+
+    told = "The folder . cannot be read"
+    await stack.op.until(lambda: any(told in message.text for message in stack.op.messages.values()), "a word on it")
+    assert kept.keys() <= (await stack.files("agents/locksmith/")).keys()
