@@ -1,9 +1,8 @@
 """From the inbox to the handler: in order within a room, rooms side by side.
 
 An event leaves the inbox in the same unit as the effect its handler returns. A homeserver that is away is waited for,
-as is a disk that takes nothing;
-a handler that fails otherwise is tried again a few times, then the event is set aside with its error in the log, so
-that one bad event never blocks a room.
+as is a disk that takes nothing; a handler that fails otherwise is tried again a few times, then the event is set aside
+with its error in the log, so that one bad event never blocks a room.
 """
 
 import asyncio

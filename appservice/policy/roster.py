@@ -168,11 +168,13 @@ def _add(
             )
 
 
+def account(name: str, humans: Mapping[str, Human], names: Names) -> str:
+    """Matrix id of the Human called so, or else of the user of our homeserver."""
+    return next((human.user for human in humans.values() if human.name == name), "") or names.person(name)
+
+
 def _team(name: str, spec: TeamSpec, names: Names, humans: Mapping[str, Human]) -> Team:
-    admin = ""
-    if spec.admin:
-        human = next((human.user for human in humans.values() if human.name == spec.admin.name), "")
-        admin = names.person(spec.admin.matrix_user_id or human or spec.admin.name)
+    admin = spec.admin.matrix_user_id or account(spec.admin.name, humans, names) if spec.admin else ""
     cannot = bool(admin) and (names.is_ours(admin) or names.is_foreign(admin))  # refused where it is declared
     return Team(
         name=name,

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from appservice.policy.roster import Agent, Human, Roster, Rules
+from appservice.policy.roster import Agent, Human, Roster, Rules, account
 from appservice.resources.source import FieldPath
 from appservice.resources.worker import ChannelPolicy
 
@@ -153,5 +153,4 @@ def named(roster: Roster, name: str) -> frozenset[str]:
     the Human called so, or else the user of our homeserver."""
     if name.startswith("@"):
         return frozenset({name})
-    human = next((human.user for human in roster.humans.values() if human.name == name), "")
-    return frozenset({roster.names.user(name), human or roster.names.person(name)})
+    return frozenset({roster.names.user(name), account(name, roster.humans, roster.names)})
