@@ -182,9 +182,8 @@ class Plane:
             await part.close()
         for task in list(self.tasks):
             task.cancel()
-        await self.engine.drain(
-            STARTS_S if stop_agents else DRAIN_S
-        )  # else a pass would start an agent behind our back
+        # Else a pass would start an agent behind our back.
+        await self.engine.drain(STARTS_S if stop_agents else DRAIN_S)
         flush = asyncio.create_task(self.sender.flush(FLUSH_S))
         left = await stop_all(self.backend) if stop_agents else []
         await flush
