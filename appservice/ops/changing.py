@@ -57,7 +57,8 @@ class Changing:
             nonlocal source
             data, source = await self._upload(event)
             documents, seen = edited.read(checked(data, source))
-            return await self._declare(event, documents, given, prune=given.prune, first=partial(_not_newer, seen))
+            first = partial(edited.check_newest, seen)
+            return await self._declare(event, documents, given, prune=given.prune, first=first)
 
         try:
             outcome = await self._once(event, work)
@@ -326,14 +327,6 @@ async def _newest(seen: Mapping[Key, int], store: Reader) -> None:
         if await objects.newest(store, key) != number:
             fix = f"See what it was with `!history {key}`, and say it again if it is to be taken back."
             raise Conflict(f"`{key}` was changed by somebody just now. Nothing was done.", fix=fix)
-
-
-async def _not_newer(seen: Mapping[Key, int], store: Reader) -> None:
-    """That nobody has changed what somebody edited."""
-    for key, number in seen.items():
-        if await objects.newest(store, key) != number:
-            fix = f"Get it anew with `!edit {key}`, and write what you want then. `!history {key}` says what it was."
-            raise Conflict(f"`{key}` has changed since you read it. Nothing was changed.", fix=fix)
 
 
 def _outcome(done: Accepted) -> Outcome:

@@ -1,12 +1,15 @@
 """A file of `!edit` says in its first line which revision of which object it shows, so that it is not applied over what
-somebody else has changed since. Pure."""
+somebody else has changed since."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from appservice.errors import Conflict
 from appservice.resources.document import Document
+from appservice.store import objects
 from appservice.store.changes import Key
+from appservice.store.database import Reader
 
 _SAYS = "Opsroom refuses this file once there is a newer one; without this line it does not."
 _LINE = re.compile(rf"# ([a-z]+/[a-z0-9-]+), revision (\d{{1,18}})\. {re.escape(_SAYS)}[ \t]*\n")
@@ -25,6 +28,14 @@ def read(documents: Sequence[Document]) -> tuple[tuple[Document, ...], dict[Key,
         if found and found[1] == str(key):  # else the file was taken as a pattern for another object
             seen[key] = int(found[2])
     return tuple(replace(document, text=without(document.text)) for document in documents), seen
+
+
+async def check_newest(seen: Mapping[Key, int], store: Reader) -> None:
+    """Raises Conflict for an object of another revision than its author has seen."""
+    for key, number in seen.items():
+        if await objects.newest(store, key) != number:
+            fix = f"Get it anew with `!edit {key}`, and write what you want then. `!history {key}` says what it was."
+            raise Conflict(f"`{key}` has changed since you read it. Nothing was changed.", fix=fix)
 
 
 def without(text: str) -> str:

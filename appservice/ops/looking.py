@@ -165,7 +165,8 @@ class Looking:
     async def plan(self, event: Event, given: argparse.Namespace, _progress: Progress) -> Answer:
         data, source = await self._uploads.find(event)
         try:
-            documents, _ = edited.read(checked(data, source))
+            documents, seen = edited.read(checked(data, source))
+            await edited.check_newest(seen, self._h.store)
             steps, _ = await self._h.desk.plan(documents, prune=given.prune)
         except OpsroomError as error:
             return failed(error, source)

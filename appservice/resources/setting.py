@@ -14,7 +14,8 @@ _GONE: Final = object()  # in the place of an item that is unset
 def with_fields(declared: Mapping[str, Any], assignments: Sequence[str]) -> dict[str, Any]:
     """The document with these fields set; an empty value unsets one. Fields without a first word are of `spec`.
 
-    Raises Invalid for what is no assignment; whether the fields exist is for whoever reads the result.
+    Raises Invalid for what is no assignment, and for unsetting what is not set; whether fields that are set exist is
+    for whoever reads the result.
     """
     changed = deepcopy(dict(declared))
     for assignment in assignments:
@@ -72,7 +73,9 @@ def _set(document: dict[str, Any], names: Sequence[str], value: Any) -> None:
     elif not isinstance(inner, dict):
         raise _no_fields(names)
     elif value is None:
-        inner.pop(last, None)
+        if last not in inner:
+            raise Invalid(f"`{'.'.join(names)}` is not set: there is nothing to unset.", fix="`!edit` shows what is.")
+        del inner[last]
     else:
         inner[last] = value
 

@@ -117,6 +117,7 @@ async def test_an_edited_file_is_not_applied_over_what_somebody_changed_since(op
     await ops.apply(worker_yaml("bob"))
     file = await ops.file("!edit ada")
     await ops.say("!set ada model=newer")
+    assert "`worker/ada` has changed since you read it" in await ops.say("!plan", file)
     told = await ops.say("!apply", file.replace("soul: first", "soul: mine"))
     assert "`worker/ada` has changed since you read it" in told
     assert ((await ops.spec(ADA))["model"], (await ops.spec(ADA))["soul"]) == ("newer", "first")
