@@ -4,6 +4,7 @@ from collections.abc import Generator
 
 import pytest
 
+from tests.support.api import rest as rest
 from tests.support.backends import backend as backend
 from tests.support.backends import backends_there as backends_there
 from tests.support.backends import events as events

@@ -9,7 +9,6 @@ import stat
 import tarfile
 from collections.abc import AsyncIterator
 from contextlib import closing
-from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -18,13 +17,14 @@ from appservice.embedded import backup, restoring
 from appservice.embedded.files import only_one
 from appservice.errors import Conflict, Denied, Invalid, Limit, NotFound
 from appservice.resources import registry
-from appservice.store import commands, declaring, inbox, lease, meta, migrate, objects, outbox, rooms, turns
+from appservice.store import commands, declaring, inbox, lease, meta, objects, outbox, rooms, turns
 from appservice.store.database import Connection, Database
 from appservice.store.declaring import Author
 from appservice.store.outbox import Outgoing
 from appservice.store.rooms import Room
 from appservice.store.turns import Turn
 from tests.support import up
+from tests.support.schema import first_schema, version
 from tests.support.stack import worker_yaml
 
 PASSPHRASE = "correct horse battery staple"
@@ -385,50 +385,6 @@ async def test_keys_cannot_be_written_outside_of_the_folder(tmp_path: Path) -> N
     with pytest.raises(ValueError, match="outside"):
         backup._unpack_keys(made.getvalue(), tmp_path / "fresh")
     assert not (tmp_path / "outside").exists()
-
-
-# -- migrating -------------------------------------------------------------------------------------------------------
-
-
-def first_schema(path: Path) -> None:
-    sql = (resources.files("appservice.store") / "migrations" / "0001_start.sql").read_text()
-    with closing(sqlite3.connect(path)) as db:
-        db.executescript(f"BEGIN;\n{sql}\nPRAGMA user_version = 1;\nCOMMIT;")
-        db.execute("PRAGMA journal_mode=WAL")
-        db.execute("INSERT INTO meta VALUES ('kept', 'yes')")
-        db.commit()
-
-
-def version(path: Path) -> int:
-    with closing(sqlite3.connect(path)) as db:
-        [(found,)] = db.execute("PRAGMA user_version").fetchall()
-        return int(found)
-
-
-async def test_an_older_schema_is_kept_beside_before_it_is_migrated(tmp_path: Path) -> None:
-    path, kept = tmp_path / "opsroom.db", tmp_path / "opsroom.db.v1.bak"
-    first_schema(path)
-
-    store = await Database.open(path)
-    await store.close()
-
-    assert version(path) == migrate.migrations()[-1][0] > 1
-    assert version(kept) == 1
-    assert stat.S_IMODE(kept.stat().st_mode) == 0o600
-    with closing(sqlite3.connect(kept)) as db:
-        assert db.execute("SELECT value FROM meta WHERE key = 'kept'").fetchone() == ("yes",)
-    assert sorted(found.name for found in tmp_path.glob("*.bak*")) == ["opsroom.db.v1.bak"]
-
-    written = kept.stat().st_mtime_ns
-    store = await Database.open(path)
-    await store.close()
-    assert kept.stat().st_mtime_ns == written
-
-
-async def test_a_new_database_has_nothing_to_keep(tmp_path: Path) -> None:
-    store = await Database.open(tmp_path / "opsroom.db")
-    await store.close()
-    assert not list(tmp_path.glob("*.bak*"))
 
 
 async def test_a_backup_of_an_older_schema_is_migrated_at_the_next_start(home: Path, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -11,11 +11,8 @@ import pytest
 from appservice.config import HomeserverSettings, Settings
 from appservice.errors import Invalid
 from appservice.homeserver import accounts, content
-from appservice.homeserver import gaps as gap_closing
 from appservice.homeserver.accounts import Means
-from appservice.homeserver.client import Homeserver
 from appservice.homeserver.events import Event
-from appservice.homeserver.gaps import Gaps
 from appservice.homeserver.live import Live, Pace
 from appservice.homeserver.members import Members, Operators
 from appservice.homeserver.sender import Sender
@@ -24,11 +21,10 @@ from appservice.ops.agreements import Agreements
 from appservice.ops.answer import Thread
 from appservice.reconcile.accounts import Accounts
 from appservice.reconcile.steps import Done
-from appservice.store import inbox, meta, outbox, rooms
+from appservice.store import meta, outbox, rooms
 from appservice.store.commands import Mark
 from appservice.store.database import Database
 from appservice.store.outbox import Outgoing
-from appservice.store.rooms import Room
 from tests.support.bed import BOT, Bed
 from tests.support.synapse import SERVER_NAME, SHARED_SECRET
 
@@ -306,75 +302,6 @@ async def test_another_operator_in_the_settings_leaves_those_who_operate_where_t
         assert await bed.homeserver.state_event(room, "m.room.member", second.user_id)
 
 
-async def test_a_gap_is_closed_to_its_beginning_though_newer_events_have_come_already(
-    bed: Bed, store: Database
-) -> None:
-    found: list[str] = []
-
-    async def receive(events: Sequence[dict[str, Any]]) -> None:
-        found.extend(str(event["event_id"]) for event in events)
-
-    gaps = Gaps(store, bed.homeserver, receive)
-    await gaps.close()
-    sent = [
-        await bed.homeserver.send(bed.room, "m.room.message", content.message(f"{n}"), f"gap.{n}", user=BOT)
-        for n in range(130)
-    ]
-    pushed = [
-        {"event_id": event, "room_id": bed.room, "type": "m.room.message", "sender": BOT} for event in sent[10:20]
-    ]
-    await store.write(lambda db: inbox.add(db, pushed, now=1))
-
-    await gaps.close()
-
-    assert found == sent
-
-
-async def test_a_store_that_knows_no_position_begins_with_now_however_soon_after_another(
-    bed: Bed, store: Database
-) -> None:
-    found: list[str] = []
-
-    async def receive(events: Sequence[dict[str, Any]]) -> None:
-        found.extend(str(event["event_id"]) for event in events)
-
-    async def say(name: str) -> str:
-        return await bed.homeserver.send(bed.room, "m.room.message", content.message(name), f"now.{name}.0", user=BOT)
-
-    gaps = Gaps(store, bed.homeserver, receive)
-    for round_ in ("first", "again"):
-        await store.write(lambda db: meta.drop(db, meta.SYNC_SINCE))
-        await gaps.close()
-        assert found == []
-        after = await say(f"after {round_}")
-        await gaps.close()
-        assert found == [after]
-        found.clear()
-
-
-async def test_a_direct_room_of_a_restored_store_is_read_from_then_on(bed: Bed, store: Database) -> None:
-    found: list[str] = []
-    agent = f"@agent-dm{secrets.token_hex(3)}:{SERVER_NAME}"
-    await bed.homeserver.ensure_user(agent)
-    direct = await bed.homeserver.create_room({"preset": "private_chat"}, user=agent)
-
-    async def receive(events: Sequence[dict[str, Any]]) -> None:
-        found.extend(str(event["event_id"]) for event in events if event["room_id"] == direct)
-
-    async def say(name: str) -> str:
-        return await bed.homeserver.send(direct, "m.room.message", content.message(name), f"dm.{name}.0", user=agent)
-
-    await say("before")
-    await store.write(lambda db: rooms.put(db, Room(room_id=direct, purpose="direct", owner=agent)))
-    gaps = Gaps(store, bed.homeserver, receive)
-    await gaps.close()
-    assert found == []
-
-    after = await say("after")
-    await gaps.close()
-    assert found == [after]
-
-
 async def test_who_operates_stays_known_while_the_homeserver_is_away_and_is_read_again_after_it(bed: Bed) -> None:
     agent = f"@agent-op{secrets.token_hex(3)}:{SERVER_NAME}"
     await bed.homeserver.ensure_user(agent)
@@ -425,48 +352,3 @@ async def test_an_agent_that_has_left_a_room_can_tell_who_is_there_still(bed: Be
 
     members = {e["state_key"]: e["content"]["membership"] for e in state if e["type"] == "m.room.member"}
     assert members == {BOT: "join", stays: "join", gone: "leave"}
-
-
-async def test_a_proxy_that_takes_connections_and_drops_them_is_a_homeserver_that_is_away(
-    bed: Bed, store: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def drop(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.close()
-
-    async def receive(_events: Sequence[dict[str, Any]]) -> None: ...
-
-    monkeypatch.setattr(gap_closing, "CUT_PAUSE_S", 0.0)
-    async with await asyncio.start_server(drop, "127.0.0.1", 0) as proxy:
-        address = f"http://127.0.0.1:{proxy.sockets[0].getsockname()[1]}"
-        behind = Homeserver(address, bed.homeserver.registration, server_name=SERVER_NAME, bot=BOT)
-        try:
-            gaps = Gaps(store, behind, receive)
-            async with asyncio.timeout(30):
-                assert [await gaps._away_or_time() for _ in range(3)] == [False, False, True]
-        finally:
-            await behind.close()
-
-
-async def test_what_was_said_is_looked_for_when_a_homeserver_is_back_at_once_after_a_cut(
-    bed: Bed, store: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    held: list[asyncio.StreamWriter] = []
-
-    async def drop_the_first(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        held.append(writer)
-        if len(held) == 1:
-            writer.close()
-
-    async def receive(_events: Sequence[dict[str, Any]]) -> None: ...
-
-    monkeypatch.setattr(gap_closing, "CUT_PAUSE_S", 0.0)
-    async with await asyncio.start_server(drop_the_first, "127.0.0.1", 0) as server:
-        address = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        back = Homeserver(address, bed.homeserver.registration, server_name=SERVER_NAME, bot=BOT)
-        try:
-            async with asyncio.timeout(30):
-                assert not await Gaps(store, back, receive)._away_or_time()
-        finally:
-            await back.close()
-            for writer in held:
-                writer.close()

@@ -9,8 +9,12 @@ from io import BytesIO
 from typing import Any
 
 import aiohttp
+import pytest
+
+from tests.support.stack import Stack
 
 WAIT_S = 60.0
+WORKER = {"model": "gpt-test", "state": "Stopped"}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -109,3 +113,28 @@ class Followed:
 async def api(url: str, token: str) -> AsyncIterator[Api]:
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None)) as http:
         yield Api(url=url, token=token, http=http)
+
+
+@pytest.fixture
+async def rest(stack: Stack) -> AsyncIterator[Api]:
+    """The operator."""
+    async with api(stack.info["api"], stack.op.token) as found:
+        yield found
+
+
+def declared(name: str, kind: str = "Worker", **spec: Any) -> dict[str, Any]:
+    metadata = {"name": name, "labels": {"test": "api", "name": name}}
+    return {"apiVersion": "hiclaw.io/v1beta1", "kind": kind, "metadata": metadata, "spec": spec or WORKER}
+
+
+def problem(answer: Answered, status: int, words: str) -> dict[str, Any]:
+    """That an answer is a problem document that says these words."""
+    assert answer.status == status, answer.body
+    assert answer.headers["Content-Type"].startswith("application/problem+json")
+    found: dict[str, Any] = answer.body
+    assert found.keys() == {"type", "title", "status", "detail", "instance", "problems"}
+    assert found["status"] == status
+    assert found["instance"].endswith(answer.headers["X-Request-Id"])
+    assert all({"what"} <= one.keys() <= {"what", "where", "fix", "excerpt"} for one in found["problems"])
+    assert words in found["detail"], found
+    return found
