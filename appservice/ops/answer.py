@@ -1,6 +1,5 @@
 """One command's thread: 👀 on receipt, one message edited while the work goes on, ✅ or ❌ at the end."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -70,9 +69,8 @@ class Thread:
             begun=repeated,
         )
 
-    @property
-    def progress(self) -> Callable[[str], None]:
-        return self.live.show
+    def progress(self, text: str) -> None:
+        self.live.show(content.split(text, INLINE)[0])  # a longer one may be more than the homeserver takes
 
     async def seen(self) -> None:
         await self._sender.send(self._item("seen", "m.reaction", content.reaction(self._command.id, SEEN)))

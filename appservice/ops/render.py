@@ -16,6 +16,7 @@ from appservice.store.outbox import Outgoing
 from appservice.store.status import NOTES, Status, first_trouble, is_current
 
 SHOWN_PROBLEMS = 10
+SHOWN_PROGRESS = 20  # objects, while an apply goes on
 INLINE_LOG = 3_000  # bytes of a log shown in the room
 _LEVELS = {"ok": "ok", "warn": "WARN", "fail": "FAIL"}
 
@@ -224,24 +225,31 @@ def is_stuck(stored: Stored, status: Status) -> bool:
 
 
 def progress(pairs: Sequence[tuple[Stored | None, Status]]) -> str:
-    """How far an apply is: a line an object, with the steps that are done and the one that is not."""
-    lines = []
-    for stored, status in pairs:
-        if stored is None:
-            continue
-        steps = [c for c in status.conditions if c.type not in NOTES]
-        done = [c.type for c in steps if c.status == "True"]
-        trouble = first_trouble(status)
-        if is_settled(stored, status):
-            tail = "ready"
-        elif trouble is not None and trouble.reason != "Waiting":
-            tail = f"{trouble.type}: {trouble.message or trouble.reason}"
-        else:
-            tail = f"working ({len(done)} of {len(steps)} steps)" if done else "working"
-            if trouble is not None and trouble.type == "Members":
-                tail = f"working. {trouble.message}"
-        lines.append(f"- `{stored.key}` — {tail}")
-    return "\n".join(lines) if len(lines) > 1 else "".join(lines).removeprefix("- ")
+    """How far an apply is: a line an object; of many, how many are ready, and the first of those that are not."""
+    found = [(stored, status) for stored, status in pairs if stored is not None]
+    if len(found) == 1:
+        return _how_far(*found[0])
+    if len(found) <= SHOWN_PROGRESS:
+        return "\n".join(f"- {_how_far(*pair)}" for pair in found)
+    working = [pair for pair in found if not is_settled(*pair)]
+    head = f"{len(found) - len(working)} of {len(found)} are ready."
+    return "\n".join([head, *([""] if working else []), *(f"- {_how_far(*pair)}" for pair in working[:SHOWN_PROGRESS])])
+
+
+def _how_far(stored: Stored, status: Status) -> str:
+    """One object, with the steps that are done and the one that is not."""
+    steps = [c for c in status.conditions if c.type not in NOTES]
+    done = [c.type for c in steps if c.status == "True"]
+    trouble = first_trouble(status)
+    if is_settled(stored, status):
+        tail = "ready"
+    elif trouble is not None and trouble.reason != "Waiting":
+        tail = f"{trouble.type}: {trouble.message or trouble.reason}"
+    else:
+        tail = f"working ({len(done)} of {len(steps)} steps)" if done else "working"
+        if trouble is not None and trouble.type == "Members":
+            tail = f"working. {trouble.message}"
+    return f"`{stored.key}` — {tail}"
 
 
 def overview(

@@ -132,15 +132,13 @@ async def test_what_is_sent_while_the_homeserver_is_away_arrives_once_it_is_back
     assert await bed.shown(await sending) == "patience"
 
 
-async def asked(
-    bed: Bed, store: Database, told: str, *, away: bool = False
-) -> tuple[str, asyncio.Task[None], Agreements]:
-    """Have a command ask: the question's id, what waits for the answer, and whom to tell it."""
+async def commanded(bed: Bed, store: Database) -> tuple[Event, Thread]:
+    """A command, and the thread that it is answered in."""
 
     async def on_dead(item: Outgoing, reason: str) -> None:
         raise AssertionError(reason)
 
-    homeserver, sender, found = bed.homeserver, Sender(store, bed.homeserver, on_dead=on_dead), Agreements(store)
+    homeserver, sender = bed.homeserver, Sender(store, bed.homeserver, on_dead=on_dead)
     typed = await homeserver.send(bed.room, "m.room.message", content.message("!apply"), secrets.token_hex(), user=BOT)
     command = Event(
         id=typed, room_id=bed.room, type="m.room.message", sender=BOT, content={}, ts=int(time.time() * 1000)
@@ -148,6 +146,25 @@ async def asked(
     thread = Thread(
         store=store, homeserver=homeserver, sender=sender, pace=Pace(), bot=BOT, command=command, repeated=False
     )
+    return command, thread
+
+
+async def test_how_far_a_command_is_can_be_longer_than_a_message(bed: Bed, store: Database) -> None:
+    _, thread = await commanded(bed, store)
+    async with thread.live:
+        thread.progress("\n".join(f"- `worker/number-{number}` — working" for number in range(3000)))
+        async with asyncio.timeout(20):
+            while not thread.live.shown:
+                await asyncio.sleep(0.01)
+    assert "`worker/number-0` — working" in await bed.shown(thread.live.event_id)
+
+
+async def asked(
+    bed: Bed, store: Database, told: str, *, away: bool = False
+) -> tuple[str, asyncio.Task[None], Agreements]:
+    """Have a command ask: the question's id, what waits for the answer, and whom to tell it."""
+    found = Agreements(store)
+    command, thread = await commanded(bed, store)
 
     async def ask() -> None:
         async with thread.live:
@@ -162,7 +179,7 @@ async def asked(
             await asyncio.sleep(0.01)
         await bed.synapse.start()
     async with asyncio.timeout(60):
-        while not (kept := await outbox.get(store, f"command.{typed}.no")) or not kept.event_id:
+        while not (kept := await outbox.get(store, f"command.{command.id}.no")) or not kept.event_id:
             await asyncio.sleep(0.01)
     return thread.live.event_id, asking, found
 

@@ -35,6 +35,7 @@ class Ops:
         self.hands = Hands(**given, confirm=self.confirm)
         self.asked: list[str] = []
         self.stopped: list[str] = []
+        self.progress: list[str] = []  # what was said of how far a command is
 
     async def confirm(self, _event: Event, question: str) -> None:
         """Everything is agreed to."""
@@ -45,7 +46,7 @@ class Ops:
 
     async def answer(self, text: str, upload: str = "", *, room: str = "") -> Answer:
         event = Event(id=f"${text}", room_id=room, type="m.room.message", sender="@op:hs", content={})
-        return await Verbs(self.hands, Given(upload, "test")).run(text, event, lambda _text: None)
+        return await Verbs(self.hands, Given(upload, "test")).run(text, event, self.progress.append)
 
     async def file(self, text: str, *, room: str = "!ops") -> str:
         """The file that a command answers with."""

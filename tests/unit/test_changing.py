@@ -10,10 +10,11 @@ import pytest
 
 from appservice.errors import Conflict, Invalid, NotFound, OpsroomError
 from appservice.ops.hands import checked
-from appservice.store import audit, journal, objects
+from appservice.store import audit, journal, objects, status
 from appservice.store.changes import Key
 from appservice.store.declaring import Author
 from appservice.store.objects import Declared
+from appservice.store.status import Status
 from tests.support.ops import Ops
 from tests.support.stack import document, worker_yaml
 
@@ -107,6 +108,25 @@ async def test_a_plan_that_was_agreed_to_and_moved_is_not_carried_out(
     assert "What was agreed to is not what would happen now" in told
     assert len(ops.asked) == 1
     assert not any(stored.deleting for stored in await objects.every(ops.store))
+
+
+async def test_of_many_objects_it_is_told_how_many_are_ready_and_which_are_not(ops: Ops) -> None:
+    file = "---\n".join(worker_yaml(f"w{number}") for number in range(900))
+    await ops.apply(file)
+    done = Status(phase="Running", observed_generation=2)
+    await ops.store.write(lambda db: status.put(db, Key("Worker", "w0"), done))
+
+    await ops.say("!apply", file.replace("gpt-test", "other"))
+
+    told = "\n".join(f"- `worker/w{number}` — working" for number in range(1, 21))
+    assert ops.progress[-1] == f"1 of 900 are ready.\n\n{told}"
+
+
+async def test_of_some_objects_each_is_told(ops: Ops) -> None:
+    file = "---\n".join(worker_yaml(f"w{number}") for number in range(20))
+    await ops.apply(file)
+    await ops.say("!apply", file.replace("gpt-test", "other"))
+    assert ops.progress[-1].splitlines() == [f"- `worker/w{number}` — working" for number in range(20)]
 
 
 REMARKED = f"# about ada\n{worker_yaml('ada', soul='first')}# the end\n"
