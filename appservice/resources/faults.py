@@ -61,7 +61,7 @@ def _words(
     name = _short(path)
     match kind:
         case "extra_forbidden":
-            return _unknown(path, model_at(model, path[len(at) : -1]))
+            return unknown(path, model_at(model, path[len(at) : -1]))
         case "missing":
             return f"`{name}` is missing.", f"Add `{path[-1]}:` with a value."
         case "literal_error" if isinstance(value, str):
@@ -114,7 +114,8 @@ def _kind_of(value: object) -> str:
             return "a list"
 
 
-def _unknown(path: FieldPath, model: type[BaseModel] | None) -> tuple[str, str]:
+def unknown(path: FieldPath, model: type[BaseModel] | None) -> tuple[str, str]:
+    """What is wrong with a field that this model, which should have it, does not have; and how to mend it."""
     field = str(path[-1])
     known = field_names(model) if model else ()
     what = f"{shown(field)} is not a field {_of(path[:-1])}."

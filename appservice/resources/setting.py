@@ -6,6 +6,10 @@ from typing import Any, Final
 
 from appservice.errors import Invalid
 from appservice.resources.document import read
+from appservice.resources.faults import field_names, model_at, unknown
+from appservice.resources.kind import Spec
+from appservice.resources.metadata import Metadata
+from appservice.resources.registry import KINDS
 from appservice.resources.scalars import Refused, resolve
 
 _GONE: Final = object()  # in the place of an item that is unset
@@ -14,8 +18,8 @@ _GONE: Final = object()  # in the place of an item that is unset
 def with_fields(declared: Mapping[str, Any], assignments: Sequence[str]) -> dict[str, Any]:
     """The document with these fields set; an empty value unsets one. Fields without a first word are of `spec`.
 
-    Raises Invalid for what is no assignment, and for unsetting what is not set; whether fields that are set exist is
-    for whoever reads the result.
+    Raises Invalid for what is no assignment, and for unsetting what cannot be set; whether fields that are set exist
+    is for whoever reads the result.
     """
     changed = deepcopy(dict(declared))
     for assignment in assignments:
@@ -25,6 +29,8 @@ def with_fields(declared: Mapping[str, Any], assignments: Sequence[str]) -> dict
             raise Invalid(f"`{assignment}` sets nothing.", fix="Write FIELD=VALUE, for example `spec.model=gpt-5`.")
         if names[0] not in ("spec", "metadata"):
             names.insert(0, "spec")
+        if not value:
+            _check_known(KINDS[declared["kind"]].spec, names)
         _set(changed, names, _read(value))
     kept: dict[str, Any] = _without_gone(changed)
     return kept
@@ -44,6 +50,16 @@ def _names(path: str) -> list[str]:
     names = path.split(".")
     start = next((at for at, name in enumerate(names, 1) if name in ("labels", "annotations")), len(names))
     return names[:start] + [".".join(names[start:])] * (start < len(names))
+
+
+def _check_known(spec: type[Spec], names: Sequence[str]) -> None:
+    """Raises Invalid for a name that is no field: once it is unset, nobody who reads the result would notice."""
+    path = tuple(int(name) if name.isdecimal() else name for name in names)
+    for at in range(1, len(path)):
+        here = model_at(Metadata if path[0] == "metadata" else spec, path[1:at])
+        if here is not None and isinstance(path[at], str) and path[at] not in field_names(here):
+            what, fix = unknown(path[: at + 1], here)
+            raise Invalid(what, fix=fix)
 
 
 def _read(value: str) -> Any:
@@ -73,9 +89,7 @@ def _set(document: dict[str, Any], names: Sequence[str], value: Any) -> None:
     elif not isinstance(inner, dict):
         raise _no_fields(names)
     elif value is None:
-        if last not in inner:
-            raise Invalid(f"`{'.'.join(names)}` is not set: there is nothing to unset.", fix="`!edit` shows what is.")
-        del inner[last]
+        inner.pop(last, None)
     else:
         inner[last] = value
 

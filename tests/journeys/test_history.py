@@ -80,7 +80,8 @@ async def test_single_fields_are_set_and_unset(stack: Stack) -> None:
 
     assert "changed" in (await stack.command("!set tuned soul=")).text
     assert "soul" not in (await stack.command("!get worker/tuned -o yaml")).text
-    assert "`spec.soul` is not set" in (await stack.command("!set tuned soul=")).text
+    assert "No changes" in (await stack.command("!set tuned soul=")).text
+    assert "Did you mean `soul`?" in (await stack.command("!set tuned sole=")).text
     assert "No changes" in (await stack.command("!set tuned model=other")).text
 
 

@@ -8,6 +8,7 @@ from appservice.errors import Invalid
 from appservice.resources.setting import with_fields
 
 DECLARED: dict[str, Any] = {
+    "kind": "Worker",
     "metadata": {"name": "ada"},
     "spec": {"model": "m", "channelPolicy": {"dmDenyExtra": ["bob"]}},
 }
@@ -26,6 +27,7 @@ DECLARED: dict[str, Any] = {
         ("flag=true", {"flag": True}),
         ("skills=[a, b]", {"skills": ["a", "b"]}),
         ("channelPolicy.dmDenyExtra=", {"channelPolicy": {}}),
+        ("state=", {}),
         ("channelPolicy.groupDenyExtra=[x]", {"channelPolicy": {"dmDenyExtra": ["bob"], "groupDenyExtra": ["x"]}}),
     ],
 )
@@ -67,6 +69,8 @@ def test_a_key_of_labels_has_its_dots(map_: str) -> None:
         'soul="a',
         "modle=",
         "modle.size=",
+        "channelPolicy.dmDeny=",
+        "metadata.lables.team=",
     ],
 )
 def test_what_sets_nothing_is_refused(assignment: str) -> None:
@@ -75,7 +79,7 @@ def test_what_sets_nothing_is_refused(assignment: str) -> None:
 
 
 def test_an_item_of_a_list_is_counted_from_0() -> None:
-    declared = {"spec": {"workers": [{"name": "ben"}, {"name": "carla"}]}}
+    declared = {"kind": "Team", "spec": {"workers": [{"name": "ben"}, {"name": "carla"}]}}
     assert with_fields(declared, ["workers.1.model=m"])["spec"]["workers"] == [
         {"name": "ben"},
         {"name": "carla", "model": "m"},
@@ -86,13 +90,19 @@ def test_an_item_of_a_list_is_counted_from_0() -> None:
 
 
 def test_items_are_counted_as_they_were_before_the_command() -> None:
-    declared = {"spec": {"skills": ["a", "b", "c", "d"]}}
+    declared = {"kind": "Worker", "spec": {"skills": ["a", "b", "c", "d"]}}
     assert with_fields(declared, ["skills.0=", "skills.1="])["spec"]["skills"] == ["c", "d"]
     assert with_fields(declared, ["skills.0=", "skills.3=x"])["spec"]["skills"] == ["b", "c", "x"]
     assert with_fields(declared, ["skills.0=", "skills.0=x"])["spec"]["skills"] == ["x", "b", "c", "d"]
-    assert declared == {"spec": {"skills": ["a", "b", "c", "d"]}}
+    assert declared == {"kind": "Worker", "spec": {"skills": ["a", "b", "c", "d"]}}
 
 
 def test_nothing_can_be_set_inside_of_what_the_same_command_unsets() -> None:
     with pytest.raises(Invalid, match="has no fields"):
-        with_fields({"spec": {"workers": [{"name": "ben"}]}}, ["workers.0=", "workers.0.model=m"])
+        with_fields({"kind": "Team", "spec": {"workers": [{"name": "ben"}]}}, ["workers.0=", "workers.0.model=m"])
+
+
+def test_a_mistyped_field_of_an_item_that_is_unset_gets_the_nearest_name() -> None:
+    with pytest.raises(Invalid, match="is not a field of") as refused:
+        with_fields({"kind": "Team", "spec": {"workers": [{"name": "ben", "model": "m"}]}}, ["workers.0.modle="])
+    assert "Did you mean `model`?" in str(refused.value)
