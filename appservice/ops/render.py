@@ -233,7 +233,7 @@ def progress(pairs: Sequence[tuple[Stored | None, Status]]) -> str:
         return "\n".join(f"- {_how_far(*pair)}" for pair in found)
     working = [pair for pair in found if not is_settled(*pair)]
     head = f"{len(found) - len(working)} of {len(found)} are ready."
-    return "\n".join([head, *([""] if working else []), *(f"- {_how_far(*pair)}" for pair in working[:SHOWN_PROGRESS])])
+    return "\n".join([head, *(f"- {_how_far(*pair)}" for pair in working[:SHOWN_PROGRESS])])
 
 
 def _how_far(stored: Stored, status: Status) -> str:
