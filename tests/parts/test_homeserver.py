@@ -39,6 +39,13 @@ async def say(live: Live, text: str) -> str:
         return await live.settle()
 
 
+async def showing(live: Live, text: str = "") -> None:
+    """Until the room shows this text, or any."""
+    async with asyncio.timeout(20):
+        while not live.shown or text not in ("", live.shown):
+            await asyncio.sleep(0.01)
+
+
 async def test_a_message_that_an_earlier_run_began_is_not_taken_for_the_text_of_this_one(bed: Bed) -> None:
     first = await say(bed.live("turn.a"), "half")
 
@@ -55,9 +62,7 @@ async def test_edits_of_two_runs_are_not_taken_for_repeats_of_each_other(bed: Be
         one = bed.live("turn.b", event_id=first)
         one.show(text)
         async with one:
-            async with asyncio.timeout(20):
-                while one.shown != text:
-                    await asyncio.sleep(0.01)
+            await showing(one, text)
         assert await bed.shown(first) == text
 
 
@@ -153,9 +158,7 @@ async def test_how_far_a_command_is_can_be_longer_than_a_message(bed: Bed, store
     _, thread = await commanded(bed, store)
     async with thread.live:
         thread.progress("\n".join(f"- `worker/number-{number}` — working" for number in range(3000)))
-        async with asyncio.timeout(20):
-            while not thread.live.shown:
-                await asyncio.sleep(0.01)
+        await showing(thread.live)
     assert "`worker/number-0` — working" in await bed.shown(thread.live.event_id)
 
 
