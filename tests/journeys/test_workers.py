@@ -189,10 +189,10 @@ async def test_an_answer_that_fits_no_event_goes_on_in_further_messages(stack: S
     stack.provider.when("very much", Say(words=3000))
 
     question = await stack.ask(room, "verbose", "very much")
-    await stack.op.until(lambda: any("word3000" in m.text for m in stack.op.answers(question)), "the end")
+    # while it grows, the first message shows the end of a long answer
+    await stack.op.until(lambda: any("word3000" in m.text for m in stack.op.answers(question)[1:]), "the end")
     whole = " ".join(message.text for message in stack.op.answers(question))
 
-    assert len(stack.op.answers(question)) >= 2
     assert [word for word in whole.split() if word.startswith("word")] == [f"word{n}" for n in range(1, 3001)]
 
 
