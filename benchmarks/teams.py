@@ -120,7 +120,7 @@ async def measure(team: int, workers: int, people: int) -> None:
         if people:
             text = "---\n".join(document("Human", f"h{n}", displayName="x", permissionLevel=3) for n in range(people))
             print(f"{people} people in one file: {await applied(stack, text):.1f} s")
-        await quiet(stack)
+        print(f"after that, until every room is as declared: {await quiet(stack):.1f} s")
         took, found = await idle_pass(stack)
         print(
             f"a pass over {found['opsroom_objects']:.0f} objects with nothing to do: {took * 1000:.0f} ms at most,"

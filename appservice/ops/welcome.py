@@ -69,12 +69,11 @@ async def _ensure(homeserver: Homeserver, room: desired.DesiredRoom, around: Aro
     async def known() -> Around:
         return around
 
-    refused: dict[str, str] = {}
-    made, _ = await live.ensure(homeserver, room, known, refused=refused)
-    for user, reason in refused.items():
+    made = await live.ensure(homeserver, room, known)
+    for user, reason in made.refused.items():
         fix = f"Set `operator` to somebody of {homeserver.server_name}."
         raise Denied(f"{user} cannot be asked into {room.name}: the homeserver says {reason}", fix=fix)
-    return made
+    return made.room_id
 
 
 async def greet(homeserver: Homeserver, sender: Sender, ops_room: str, checks: Sequence[Health]) -> str:

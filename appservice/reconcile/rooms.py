@@ -1,7 +1,7 @@
 """The one writer of rooms: each is brought in line with what is declared, on a change, on drift, and now and then."""
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from weakref import WeakValueDictionary
 
@@ -47,7 +47,8 @@ class RoomKeeper:
         self._failing: dict[str, Problem] = {}
         self._in_line: dict[str, tuple[DesiredRoom, str]] = {}
         self._equals: dict[str, frozenset[str]] = {}
-        self._refused: dict[str, dict[str, str]] = {}
+        self._refused: dict[str, Mapping[str, str]] = {}
+        self._left: dict[str, int] = {}  # rooms that people are being asked into, or taken out of: how many are left
         self._accounts: set[str] = set()
 
     # -- doors --------------------------------------------------------------------------------------------------
@@ -59,12 +60,12 @@ class RoomKeeper:
             if wanted is None:
                 await self._end(key.name)
             else:
-                failed = key.name in self._failing
+                unsettled = self._unsettled(key.name)
                 try:
                     await self._mend(wanted)
                 finally:
                     owner = owner_of(wanted)
-                    if owner is not None and failed != (key.name in self._failing):
+                    if owner is not None and unsettled != self._unsettled(key.name):
                         self._look(owner)
         return None
 
@@ -126,6 +127,8 @@ class RoomKeeper:
         """How a step is told after which a room is in line: with whom it is not as declared for."""
         if equals := self.equals(alias):
             return Done("OthersKeepPower", equals)
+        if left := self._left.get(alias):
+            return Done("AskingIn", f"{done.message}; people still to be asked in or taken out: {left}")
         if refused := self._refused.get(alias):
             said = "; ".join(f"{user}: {reason}" for user, reason in sorted(refused.items()))
             return Done(
@@ -162,6 +165,9 @@ class RoomKeeper:
         """What is known of a room may not be so any more."""
         self._in_line.pop(alias, None)
 
+    def _unsettled(self, alias: str) -> tuple[bool, bool]:
+        return alias in self._failing, bool(self._left.get(alias))
+
     def _lock(self, alias: str) -> asyncio.Lock:
         return self._locks.setdefault(alias, asyncio.Lock())
 
@@ -170,8 +176,6 @@ class RoomKeeper:
     async def _mend(self, room: DesiredRoom) -> str:
         self._in_line.pop(room.alias, None)
         absent: set[str] = set()
-        equals: set[str] = set()
-        refused: dict[str, str] = {}
 
         async def around() -> Around:
             found = await self._around(room)
@@ -180,26 +184,25 @@ class RoomKeeper:
 
         try:
             known = [known.room_id for known in await rooms.of_alias(self._store, room.alias)]
-            room_id, sent = await live.ensure(
-                self._homeserver, room, around, known=known, equals=equals, refused=refused
-            )
+            made = await live.ensure(self._homeserver, room, around, known=known, refused=self._refused.get(room.alias))
         except Exception as error:
             failure = readable(error, f"make the room {room.name}")
             self._failing[room.alias] = failure.problems[0]
             raise failure from error
         self._failing.pop(room.alias, None)
-        made = _row(room, room_id)
-        if await rooms.get(self._store, room_id) != made:
-            await self._store.write(lambda db: rooms.put(db, made))
-        self._equals[room.alias] = frozenset(equals)
-        self._refused[room.alias] = refused
-        if absent & self._accounts:  # an account that was made meanwhile
+        row = _row(room, made.room_id)
+        if await rooms.get(self._store, made.room_id) != row:
+            await self._store.write(lambda db: rooms.put(db, row))
+        self._equals[room.alias] = made.equals
+        self._refused[room.alias] = made.refused
+        self._left[room.alias] = made.left
+        if made.left or absent & self._accounts:  # an account that was made meanwhile
             self._look(Key(KIND, room.alias))
-        else:
-            self._in_line[room.alias] = (room, room_id)
-        if sent:
-            log.info("room mended", room=room.alias)
-        return room_id
+        if not absent & self._accounts:
+            self._in_line[room.alias] = (room, made.room_id)
+        if made.sent:
+            log.info("room mended", room=room.alias, left=made.left)
+        return made.room_id
 
     async def _around(self, room: DesiredRoom) -> Around:
         names = self._declared.names
@@ -243,6 +246,7 @@ class RoomKeeper:
         self._in_line.pop(alias, None)
         self._equals.pop(alias, None)
         self._refused.pop(alias, None)
+        self._left.pop(alias, None)
         self._failing.pop(alias, None)
         ours = self._declared.names.is_ours
         for room in await rooms.of_alias(self._store, alias):

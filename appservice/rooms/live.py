@@ -1,7 +1,7 @@
 """Make a room be as desired: read its state once, send only the difference. A second pass sends nothing."""
 
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping, MutableSet, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from appservice.errors import Denied
@@ -9,6 +9,7 @@ from appservice.rooms import desired, standing
 from appservice.rooms.desired import DesiredRoom
 
 _HERE = ("join", "invite")
+PEOPLE_A_PASS = 50  # asked in or taken out: a homeserver takes them one after the other, 0.1 to 0.2 s each
 
 
 class RoomCalls(Protocol):
@@ -47,18 +48,28 @@ class Around:
     absent: frozenset[str] = frozenset()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """A room after a pass. `equals`: who stands as high as the bot and should not; `refused`: whom the homeserver lets
+    nobody ask in or take out, and why: the others have their room all the same; `left`: people for the next pass."""
+
+    room_id: str
+    sent: bool
+    equals: frozenset[str] = frozenset()
+    refused: Mapping[str, str]
+    left: int = 0
+
+
 async def ensure(
     calls: RoomCalls,
     room: DesiredRoom,
     around: Callable[[], Awaitable[Around]],
     *,
     known: Sequence[str] = (),
-    equals: MutableSet[str] | None = None,
-    refused: MutableMapping[str, str] | None = None,
-) -> tuple[str, bool]:
-    """Make the room; (its id, whether anything was sent). `known`: ids it had under its alias before. `equals` is
-    filled with those who stand as high as the bot and should not, `refused` with those whom the homeserver lets nobody
-    ask in or take out, and why: the others have their room all the same. Raises Denied where the bot lost its power."""
+    refused: Mapping[str, str] | None = None,
+) -> Made:
+    """Make the room. `known`: ids it had under its alias before; `refused`: who was refused in the pass before, so that
+    others have their turn first. Raises Denied where the bot lost its power."""
     alias = f"#{room.alias}:{calls.server_name}"
     room_id = await calls.resolve(alias)
     state = await calls.state(room_id) if room_id is not None else []
@@ -76,12 +87,11 @@ async def ensure(
     if room_id is None:
         room_id = await _create(calls, room, found)
         state = await calls.state(room_id)
-    if equals is not None:
-        equals |= standing.read(state).equals(calls.bot, room.powers)
+    equals = standing.read(state).equals(calls.bot, room.powers)
     sent |= await _heal_state(calls, room_id, room, state, found)
-    sent |= await _heal_members(calls, room_id, room, state, found, {} if refused is None else refused)
+    made = await _heal_members(calls, room_id, room, state, found, refused or {})
     sent |= await _link(calls, room_id, state, found)
-    return room_id, sent
+    return replace(made, sent=sent or made.sent, equals=equals)
 
 
 async def _create(calls: RoomCalls, room: DesiredRoom, around: Around) -> str:
@@ -92,7 +102,8 @@ async def _create(calls: RoomCalls, room: DesiredRoom, around: Around) -> str:
         open_to=around.open_to,
         avatar=around.avatar,
     )
-    return await calls.create_room(body | {"invite": sorted(room.members - around.absent)})
+    people = sorted(room.members - around.absent - around.ours)
+    return await calls.create_room(body | {"invite": [*sorted(around.ours), *people[:PEOPLE_A_PASS]]})
 
 
 def is_complete(room: DesiredRoom, state: Sequence[Mapping[str, Any]]) -> bool:
@@ -265,25 +276,35 @@ async def _heal_members(
     room: DesiredRoom,
     state: Sequence[Mapping[str, Any]],
     around: Around,
-    refused: MutableMapping[str, str],
-) -> bool:
+    refused_before: Mapping[str, str],
+) -> Made:
     memberships = _memberships(state)
-    missing = [user for user in sorted(room.members - around.absent) if memberships.get(user) not in _HERE]
     found = standing.read(state)
-    extra = [user for user in strangers(room, state, bot=calls.bot) if found.power(user) < found.power(calls.bot)]
-    for user in missing:
+    missing = {user for user in room.members - around.absent if memberships.get(user) not in _HERE}
+    extra = {user for user in strangers(room, state, bot=calls.bot) if found.power(user) < found.power(calls.bot)}
+    late = {user for user in around.ours if memberships.get(user) != "join"}
+    people, left = _turn(missing - late | extra, refused_before)
+    done = [*sorted(late), *people]
+    refused = {user: why for user, why in refused_before.items() if user in missing | extra and user not in done}
+    for user in (user for user in done if user in missing):
         lifted = await calls.unban(room_id, user) if memberships.get(user) == "ban" else ""
-        if reason := lifted or await calls.invite(room_id, user):
+        refused[user] = lifted or await calls.invite(room_id, user)
+        if refused[user]:
             check_power(calls, state, room.name)
-            refused[user] = reason
-    late = sorted(user for user in around.ours - refused.keys() if memberships.get(user) != "join")
-    for user in late:
-        if reason := await calls.try_join(room_id, user=user):
-            refused[user] = reason
-    for user in extra:
-        if reason := await calls.kick(room_id, user, REASON):
-            refused[user] = reason
-    return bool({*missing, *late, *extra} - refused.keys())
+    for user in (user for user in done if user in late and not refused.get(user)):
+        refused[user] = await calls.try_join(room_id, user=user)
+    for user in (user for user in done if user in extra):
+        refused[user] = await calls.kick(room_id, user, REASON)
+    sent = any(not refused[user] for user in done)
+    return Made(room_id=room_id, sent=sent, refused={user: why for user, why in refused.items() if why}, left=left)
+
+
+def _turn(users: Collection[str], refused: Mapping[str, str]) -> tuple[list[str], int]:
+    """(those whose turn it is in this pass, how many others have not had one). Who was refused comes last, the one who
+    was refused longest ago first."""
+    fresh = sorted(user for user in users if user not in refused)
+    again = [user for user in refused if user in users]
+    return [*fresh, *again][:PEOPLE_A_PASS], max(0, len(fresh) - PEOPLE_A_PASS)
 
 
 REASON = "Who is in this room is declared. An operator can declare a Human that has access to it."

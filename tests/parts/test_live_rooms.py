@@ -1,11 +1,14 @@
 """Rooms as they are declared, made and kept on a real homeserver."""
 
 import secrets
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import pytest
 
 from appservice.reconcile.identity import Identities
 from appservice.reconcile.rooms import RoomKeeper
+from appservice.reconcile.steps import Done
 from appservice.resources import registry
 from appservice.rooms import live
 from appservice.rooms.declared import Declared
@@ -18,6 +21,12 @@ from appservice.store.declaring import Author
 from tests.support.bed import BOT, NAMES, Bed
 from tests.support.rosters import human, team, worker
 from tests.support.synapse import SERVER_NAME
+
+
+async def ensured(bed: Bed, room: DesiredRoom, around: Callable[[], Awaitable[Around]]) -> tuple[str, bool]:
+    """Id of the room, and whether anything was sent."""
+    made = await live.ensure(bed.homeserver, room, around)
+    return made.room_id, made.sent
 
 
 async def test_a_room_that_was_only_half_made_is_made_again(bed: Bed) -> None:
@@ -33,12 +42,12 @@ async def test_a_room_that_was_only_half_made_is_made_again(bed: Bed) -> None:
     async def around() -> Around:
         return Around(ours=frozenset({agent}))
 
-    made, _ = await live.ensure(bed.homeserver, room, around)
+    made, _ = await ensured(bed, room, around)
 
     assert made != half
     assert await bed.homeserver.resolve(f"#opsroom-worker-half:{SERVER_NAME}") == made
     assert set(await bed.homeserver.members(made)) == {BOT, agent}
-    assert await live.ensure(bed.homeserver, room, around) == (made, False)
+    assert await ensured(bed, room, around) == (made, False)
 
 
 async def test_one_who_cannot_be_asked_in_is_named_and_keeps_nobody_else_out(bed: Bed) -> None:
@@ -55,12 +64,11 @@ async def test_one_who_cannot_be_asked_in_is_named_and_keeps_nobody_else_out(bed
         return Around(ours=frozenset({agent}))
 
     for first in (True, False):
-        refused: dict[str, str] = {}
-        made, sent = await live.ensure(bed.homeserver, room, around, refused=refused)
-        assert list(refused) == [foreign]
-        assert sent is first
-    assert {BOT, agent} <= set(await bed.homeserver.members(made))
-    assert await bed.homeserver.state_event(made, "m.room.member", person.user_id)
+        made = await live.ensure(bed.homeserver, room, around)
+        assert list(made.refused) == [foreign]
+        assert made.sent is first
+    assert {BOT, agent} <= set(await bed.homeserver.members(made.room_id))
+    assert await bed.homeserver.state_event(made.room_id, "m.room.member", person.user_id)
 
 
 async def test_an_agent_whom_the_homeserver_does_not_let_in_is_named_and_keeps_nobody_else_out(bed: Bed) -> None:
@@ -81,10 +89,43 @@ async def test_an_agent_whom_the_homeserver_does_not_let_in_is_named_and_keeps_n
     async def around() -> Around:
         return Around(ours=frozenset({agent, locked}))
 
-    refused: dict[str, str] = {}
-    made, _ = await live.ensure(bed.homeserver, room, around, refused=refused)
-    assert list(refused) == [locked]
-    assert agent in await bed.homeserver.members(made)
+    made = await live.ensure(bed.homeserver, room, around)
+    assert list(made.refused) == [locked]
+    assert agent in await bed.homeserver.members(made.room_id)
+
+
+async def test_many_people_are_asked_in_over_several_passes_and_those_refused_keep_nobody_waiting(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "PEOPLE_A_PASS", 2)
+    tag = secrets.token_hex(3)
+    foreign = {f"@a{n}-{tag}:other.org" for n in range(3)}
+    people = {f"@p{n}-{tag}:{SERVER_NAME}" for n in range(5)}
+    agents = frozenset(f"@agent-{n}-{tag}:{SERVER_NAME}" for n in range(3))
+    for agent in agents:
+        await bed.homeserver.ensure_user(agent)
+    room = DesiredRoom(
+        alias=f"opsroom-worker-{tag}", name="zoe", topic="x", purpose="worker", members=agents | people | foreign
+    )
+
+    async def around() -> Around:
+        return Around(ours=agents)
+
+    made = await live.ensure(bed.homeserver, room, around)
+    assert agents <= set(await bed.homeserver.members(made.room_id))
+    lefts = [made.left]
+    while made.left:
+        made = await live.ensure(bed.homeserver, room, around, refused=made.refused)
+        lefts.append(made.left)
+
+    assert lefts == sorted(lefts, reverse=True)
+    assert made.refused.keys() == foreign
+    assert all([await bed.homeserver.state_event(made.room_id, "m.room.member", user) for user in people])
+    again = await live.ensure(bed.homeserver, room, around, refused=made.refused)
+    assert list(again.refused) == [*made.refused][2:] + [*made.refused][:2]  # those that waited longest were tried
+
+    fewer = replace(room, members=agents)
+    assert (await live.ensure(bed.homeserver, fewer, around)).left == 3
 
 
 async def test_whoever_belongs_into_a_room_and_was_banned_is_asked_in_again(bed: Bed) -> None:
@@ -105,14 +146,14 @@ async def test_whoever_belongs_into_a_room_and_was_banned_is_asked_in_again(bed:
     async def membership(user: str) -> str:
         return str((await bed.homeserver.state_event(made, "m.room.member", user) or {})["membership"])
 
-    made, _ = await live.ensure(bed.homeserver, room, around)
+    made, _ = await ensured(bed, room, around)
     for user in (agent, person.user_id, other.user_id):
         await bed.homeserver.call("POST", f"rooms/{made}/ban", {"user_id": user})
 
-    assert await live.ensure(bed.homeserver, room, around) == (made, True)
+    assert await ensured(bed, room, around) == (made, True)
     assert [await membership(user) for user in (agent, other.user_id)] == ["join", "ban"]
     assert await membership(person.user_id) in ("invite", "join")
-    assert await live.ensure(bed.homeserver, room, around) == (made, False)
+    assert await ensured(bed, room, around) == (made, False)
 
 
 async def test_what_a_room_shows_of_itself_is_put_back(bed: Bed) -> None:
@@ -124,18 +165,18 @@ async def test_what_a_room_shows_of_itself_is_put_back(bed: Bed) -> None:
     async def around() -> Around:
         return Around(parent=space, avatar=picture)
 
-    made, _ = await live.ensure(bed.homeserver, room, around)
-    assert await live.ensure(bed.homeserver, room, around) == (made, False)
+    made, _ = await ensured(bed, room, around)
+    assert await ensured(bed, room, around) == (made, False)
     for kind, key in (("canonical_alias", ""), ("avatar", ""), ("guest_access", "")):
         await bed.homeserver.put_state(made, f"m.room.{kind}", {}, key)
     await bed.homeserver.put_state(made, "m.space.parent", {}, space)
 
-    assert await live.ensure(bed.homeserver, room, around) == (made, True)
+    assert await ensured(bed, room, around) == (made, True)
     assert await bed.homeserver.state_event(made, "m.room.canonical_alias") == {"alias": alias}
     assert await bed.homeserver.state_event(made, "m.room.avatar") == {"url": picture}
     assert await bed.homeserver.state_event(made, "m.room.guest_access") == {"guest_access": "forbidden"}
     assert (await bed.homeserver.state_event(made, "m.space.parent", space) or {})["canonical"]
-    assert await live.ensure(bed.homeserver, room, around) == (made, False)
+    assert await ensured(bed, room, around) == (made, False)
 
 
 async def test_a_room_that_moves_to_another_space_leaves_the_one_before(bed: Bed) -> None:
@@ -154,7 +195,7 @@ async def test_a_room_that_moves_to_another_space_leaves_the_one_before(bed: Bed
         async def around() -> Around:
             return Around(parent=space)
 
-        return await live.ensure(bed.homeserver, room, around)
+        return await ensured(bed, room, around)
 
     made, _ = await moved(spaces[0])
     await bed.homeserver.put_state(made, "m.room.power_levels", {"users": {person.user_id: 100}})
@@ -208,6 +249,38 @@ async def test_rooms_that_wait_for_an_account_are_not_read_again_until_it_is_the
     await keeper.bring(f"opsroom-worker-{agent}")
     for each in (room, root):
         assert await bed.homeserver.state_event(each, "m.room.member", person.user_id)
+
+
+async def test_a_room_that_many_are_asked_into_is_there_for_its_agent_and_says_how_many_are_left(
+    bed: Bed, store: Database, keeper: RoomKeeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "PEOPLE_A_PASS", 1)
+    agent, tag = f"w{secrets.token_hex(3)}", secrets.token_hex(3)
+    people = [await bed.synapse.person(f"many{n}{tag}") for n in range(3)]
+    text = worker(agent) + "".join(human(f"many{n}{tag}", 1) for n in range(3))
+    author = Author(user=BOT, cause="$w", now=1.0)
+    documents = registry.parse(text.encode(), source="all.yaml")
+    await store.write(lambda db: declaring.declare(db, documents, author, is_ours=NAMES.is_ours))
+    alias = f"opsroom-worker-{agent}"
+    key = Key("Room", alias)
+
+    room = await keeper.bring(alias)
+    reads = bed.homeserver.reads
+    assert await keeper.bring(alias) == room  # nobody waits for the rest
+    assert bed.homeserver.reads == reads
+    said = keeper.told(alias, Done("Joined", room))
+    assert said.reason == "AskingIn"
+    assert "to be asked in or taken out: 1" in said.message
+
+    bed.looked.clear()
+    await keeper.reconcile(key)
+    while key in bed.looked:
+        bed.looked.clear()
+        await keeper.reconcile(key)
+    assert Key("Worker", agent) in bed.looked
+    assert keeper.told(alias, Done("Joined", room)) == Done("Joined", room)
+    for person in people:
+        assert await bed.homeserver.state_event(room, "m.room.member", person.user_id)
 
 
 async def test_the_room_alone_with_a_leader_leads_to_that_of_the_next_one(
