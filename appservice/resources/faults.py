@@ -2,12 +2,12 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any, Final, get_args
+from typing import Any, Final
 
 from pydantic import BaseModel, ValidationError
-from pydantic.fields import FieldInfo
 
 from appservice.resources.compose import Tree
+from appservice.resources.fields import field_names, model_at
 from appservice.resources.kind import FAULT
 from appservice.resources.source import Fault, FieldPath, Mark, field_text, shown
 from appservice.resources.suggest import did_you_mean, nearest
@@ -126,31 +126,3 @@ def unknown(path: FieldPath, model: type[BaseModel] | None) -> tuple[str, str]:
 
 def _of(path: FieldPath) -> str:
     return f"of `{field_text(path)}`" if path else "of a document"
-
-
-def field_names(model: type[BaseModel]) -> tuple[str, ...]:
-    """The fields of a model as people write them."""
-    return tuple(info.alias or name for name, info in model.model_fields.items())
-
-
-def model_at(model: type[BaseModel], path: FieldPath) -> type[BaseModel] | None:
-    """The model that describes what is at a path, if one does."""
-    here: type[BaseModel] | None = model
-    for part in path:
-        if isinstance(part, str) and here:
-            here = next((_inner(info) for name, info in _by_alias(here) if name == part), None)
-    return here
-
-
-def _by_alias(model: type[BaseModel]) -> list[tuple[str, FieldInfo]]:
-    return list(zip(field_names(model), model.model_fields.values(), strict=True))
-
-
-def _inner(info: FieldInfo) -> type[BaseModel] | None:
-    waiting: list[Any] = [info.annotation]
-    while waiting:
-        annotation = waiting.pop()
-        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            return annotation
-        waiting.extend(get_args(annotation))
-    return None

@@ -6,11 +6,13 @@ from typing import Any, Final
 
 from appservice.errors import Invalid
 from appservice.resources.document import read
-from appservice.resources.faults import field_names, model_at, unknown
+from appservice.resources.faults import unknown
+from appservice.resources.fields import field_names, model_at, takes_text
 from appservice.resources.kind import Spec
 from appservice.resources.metadata import Metadata
 from appservice.resources.registry import KINDS
 from appservice.resources.scalars import Refused, resolve
+from appservice.resources.source import FieldPath
 
 _GONE: Final = object()  # in the place of an item that is unset
 
@@ -29,9 +31,11 @@ def with_fields(declared: Mapping[str, Any], assignments: Sequence[str]) -> dict
             raise Invalid(f"`{assignment}` sets nothing.", fix="Write FIELD=VALUE, for example `spec.model=gpt-5`.")
         if names[0] not in ("spec", "metadata"):
             names.insert(0, "spec")
+        model = Metadata if names[0] == "metadata" else KINDS[declared["kind"]].spec
+        field = tuple(int(name) if name.isdecimal() else name for name in names[1:])
         if not value:
-            _check_known(KINDS[declared["kind"]].spec, names)
-        _set(changed, names, _read(value))
+            _check_known(model, names[0], field)
+        _set(changed, names, _read(value, text=takes_text(model, field)))
     kept: dict[str, Any] = _without_gone(changed)
     return kept
 
@@ -52,21 +56,22 @@ def _names(path: str) -> list[str]:
     return names[:start] + [".".join(names[start:])] * (start < len(names))
 
 
-def _check_known(spec: type[Spec], names: Sequence[str]) -> None:
+def _check_known(model: type[Spec], root: str, field: FieldPath) -> None:
     """Raises Invalid for a name that is no field: once it is unset, nobody who reads the result would notice."""
-    path = tuple(int(name) if name.isdecimal() else name for name in names)
-    for at in range(1, len(path)):
-        here = model_at(Metadata if path[0] == "metadata" else spec, path[1:at])
-        if here is not None and isinstance(path[at], str) and path[at] not in field_names(here):
-            what, fix = unknown(path[: at + 1], here)
+    for at, name in enumerate(field):
+        here = model_at(model, field[:at])
+        if here is not None and isinstance(name, str) and name not in field_names(here):
+            what, fix = unknown((root, *field[: at + 1]), here)
             raise Invalid(what, fix=fix)
 
 
-def _read(value: str) -> Any:
+def _read(value: str, *, text: bool) -> Any:
     """Lists, maps and quoted texts as YAML reads them, numbers and truth values as its scalars; all else is the text
-    that it is, colons and all. None unsets."""
+    that it is, colons and all. `text`: nothing else can be meant, unless it is quoted. None unsets."""
     if not value:
         return None
+    if text and value[0] not in "\"'":
+        return value
     if value[0] not in "[{\"'":
         found = resolve(value)
         if isinstance(found, Refused):
