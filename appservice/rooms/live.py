@@ -1,6 +1,6 @@
 """Make a room be as desired: read its state once, send only the difference. A second pass sends nothing."""
 
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -283,9 +283,11 @@ async def _heal_members(
     missing = {user for user in room.members - around.absent if memberships.get(user) not in _HERE}
     extra = {user for user in strangers(room, state, bot=calls.bot) if found.power(user) < found.power(calls.bot)}
     late = {user for user in around.ours if memberships.get(user) != "join"}
-    people, left = _turn(missing - late | extra, refused_before)
+    people, left = _turn([*sorted(extra), *sorted(missing - late)], refused_before)
     done = [*sorted(late), *people]
     refused = {user: why for user, why in refused_before.items() if user in missing | extra and user not in done}
+    for user in (user for user in done if user in extra):
+        refused[user] = await calls.kick(room_id, user, REASON)
     for user in (user for user in done if user in missing):
         lifted = await calls.unban(room_id, user) if memberships.get(user) == "ban" else ""
         refused[user] = lifted or await calls.invite(room_id, user)
@@ -293,16 +295,14 @@ async def _heal_members(
             check_power(calls, state, room.name)
     for user in (user for user in done if user in late and not refused.get(user)):
         refused[user] = await calls.try_join(room_id, user=user)
-    for user in (user for user in done if user in extra):
-        refused[user] = await calls.kick(room_id, user, REASON)
     sent = any(not refused[user] for user in done)
     return Made(room_id=room_id, sent=sent, refused={user: why for user, why in refused.items() if why}, left=left)
 
 
-def _turn(users: Collection[str], refused: Mapping[str, str]) -> tuple[list[str], int]:
+def _turn(users: Sequence[str], refused: Mapping[str, str]) -> tuple[list[str], int]:
     """(those whose turn it is in this pass, how many others have not had one). Who was refused comes last, the one who
     was refused longest ago first."""
-    fresh = sorted(user for user in users if user not in refused)
+    fresh = [user for user in users if user not in refused]
     again = [user for user in refused if user in users]
     return [*fresh, *again][:PEOPLE_A_PASS], max(0, len(fresh) - PEOPLE_A_PASS)
 
