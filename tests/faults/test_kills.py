@@ -152,10 +152,21 @@ async def test_an_agent_that_dies_at_every_start_is_let_be_for_a_while_until_som
     await shaken.op.answer_to(await shaken.ask(room, "brittle", "and now?"), "You said", faults.PATIENCE_S)
 
 
+async def known_to_be_up(stack: Stack, name: str) -> None:
+    """Until the status tells of the sandbox that runs: it can answer before the pass that started it has ended."""
+    runs_now = faults.sandbox_of(stack, name).launcher()
+    assert runs_now is not None
+    async with asyncio.timeout(faults.PATIENCE_S):
+        while f"- Sandbox: {runs_now.pid}" not in (await stack.command(f"!describe worker/{name}")).text:
+            pass
+
+
 async def test_an_agent_that_dies_again_after_it_was_ready_rests_until_somebody_asks_it(shaken: Stack) -> None:
     room = await shaken.worker("fickle")
     for _ in range(2):
         await shaken.op.answer_to(await shaken.ask(room, "fickle", "are you up?"), "You said", faults.PATIENCE_S)
+        await faults.all_done(shaken)
+        await known_to_be_up(shaken, "fickle")
         first, *_ = faults.agent_pids(shaken, "fickle")
         os.kill(first, signal.SIGKILL)
         await faults.until(lambda pid=first: not runs(pid), "the end of the sandbox")
