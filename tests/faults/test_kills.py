@@ -83,9 +83,7 @@ async def test_an_answer_that_a_killed_gateway_cuts_is_begun_again_in_the_same_m
 
     [answer] = await settled(shaken, question, "word40")
     assert answer.text.split() == [f"word{n}" for n in range(1, 41)]
-    assert (await shaken.op.answer_to(await shaken.ask(room, "gated", "and now?"), "You said")).text.endswith(
-        "and now?"
-    )
+    await shaken.op.answer_to(await shaken.ask(room, "gated", "and now?"), "and now?")
 
 
 async def test_a_question_asked_while_the_gateway_is_away_is_never_left_in_silence(shaken: Stack) -> None:

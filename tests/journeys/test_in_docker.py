@@ -27,7 +27,7 @@ async def when(condition: Callable[[], Any], what: str) -> Any:
 async def test_an_uploaded_worker_comes_up_as_a_container_and_answers(docker_stack: Stack) -> None:
     room = await docker_stack.worker("boxed", soul="You live in a box.")
 
-    answer = await docker_stack.op.answer_to(await docker_stack.ask(room, "boxed", "where are you?"), "You said")
+    answer = await docker_stack.op.answer_to(await docker_stack.ask(room, "boxed", "where are you?"), "are you?")
 
     assert answer.text == "You said: agent-boxed where are you?"
     assert answer.sender == docker_stack.agent("boxed")

@@ -28,7 +28,7 @@ async def test_whoever_a_worker_names_may_talk_to_it_alone(stack: Stack) -> None
     room = await friend.create_direct(stack.agent("open"))
     await joined(friend, room, stack.agent("open"))
 
-    answer = await friend.answer_to(await friend.say(room, "hello"), "You said")
+    answer = await friend.answer_to(await friend.say(room, "hello"), "hello")
     assert answer.text == "You said: hello"
 
     explained = await stack.command(f"!explain @friend -> open in {room}")

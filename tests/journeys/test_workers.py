@@ -64,7 +64,7 @@ async def test_in_a_direct_room_every_message_asks(stack: Stack) -> None:
     room = await stack.op.create_direct(stack.agent("direct"))
     await comes_in(stack, "direct", room)
 
-    answer = await stack.op.answer_to(await stack.op.say(room, "no mention here"), "You said")
+    answer = await stack.op.answer_to(await stack.op.say(room, "no mention here"), "mention here")
 
     assert answer.text == "You said: no mention here"
 
@@ -90,7 +90,7 @@ async def test_a_second_agent_comes_into_a_direct_room_and_has_it_when_the_first
 
     assert "Deleted" in (await stack.command("!delete worker/pair-a --yes")).text
 
-    answer = await stack.op.answer_to(await stack.op.say(room, "and now?"), "You said")
+    answer = await stack.op.answer_to(await stack.op.say(room, "and now?"), "and now?")
     assert (answer.sender, answer.text) == (stack.agent("pair-b"), "You said: and now?")
 
 
@@ -257,8 +257,8 @@ async def test_a_mention_wakes_a_sleeping_agent_and_a_stopped_one_says_so(stack:
     room = await stack.worker("sleeper", state="Sleeping")
     assert "asleep" in (await stack.apply(worker_yaml("sleeper", state="Sleeping", soul="x"))).text
 
-    answer = await stack.op.answer_to(await stack.ask(room, "sleeper", "wake up"), "You said")
-    assert answer.text.endswith("wake up")
+    answer = await stack.op.answer_to(await stack.ask(room, "sleeper", "wake up"), "wake up")
+    assert answer.text.startswith("You said")
 
     await stack.apply(worker_yaml("sleeper", state="Stopped"))
     refused = await stack.op.answer_to(await stack.ask(room, "sleeper", "and now?"))
@@ -309,8 +309,7 @@ async def test_twenty_mentions_at_once_are_each_answered_once(stack: Stack) -> N
     room = await stack.worker("crowded")
 
     questions = await asyncio.gather(*(stack.ask(room, "crowded", f"number {n} please") for n in range(20)))
-    answers = [await stack.op.answer_to(question, "You said") for question in questions]
 
-    for n, (question, answer) in enumerate(zip(questions, answers, strict=True)):
-        assert f"number {n} please" in answer.text
+    for n, question in enumerate(questions):
+        await stack.op.answer_to(question, f"number {n} please")
         assert len(stack.op.answers(question)) == 1

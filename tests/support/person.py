@@ -196,7 +196,7 @@ class Person:
         return {key for target, key, _ in self.reactions if target == event}
 
     async def answer_to(self, event: str, text: str = "", timeout_s: float = WAIT_S) -> Message:
-        """The first answer in the event's thread that contains the text."""
+        """The first answer in the event's thread that contains the text; it may still grow after that."""
         found: Message = await self.until(
             lambda: next((m for m in self.answers(event) if text in m.text), None),
             f"an answer with {text!r}",

@@ -28,8 +28,7 @@ from aiohttp import web
 
 @dataclass(frozen=True, slots=True)
 class Say:
-    """Text, or `words` numbered words. A text without a `delay` comes in one piece: whoever waits for its first words
-    has all of it. `hold_after`: stop after that many words until `release()`."""
+    """Text, or `words` numbered words. `hold_after`: stop after that many words until `release()`."""
 
     text: str = ""
     words: int = 0
@@ -39,9 +38,7 @@ class Say:
     drop_after: int | None = None  # break the connection after that many words
 
     def tokens(self) -> list[str]:
-        if self.words:
-            return [f"word{n} " for n in range(1, self.words + 1)]
-        return _split(self.text) if self.delay else [self.text]
+        return [f"word{n} " for n in range(1, self.words + 1)] if self.words else _split(self.text)
 
 
 @dataclass(frozen=True, slots=True)
