@@ -9,7 +9,8 @@ from appservice.errors import OpsroomError
 from appservice.homeserver.client import readable
 from appservice.policy.roster import Human, Roster
 from appservice.reconcile.recording import save
-from appservice.reconcile.steps import Done, blocked, told
+from appservice.reconcile.rooms import ASKING_IN
+from appservice.reconcile.steps import Done, Waiting, blocked, told
 from appservice.reconcile.world import World, effective
 from appservice.resources.human import missing
 from appservice.store import status
@@ -17,6 +18,7 @@ from appservice.store.objects import Stored
 from appservice.store.status import Condition, is_current
 
 PARALLEL = 8
+LOOK_S = 5.0  # while rooms are filled, fifty people at a time
 
 
 class HumanReconciler:
@@ -32,17 +34,18 @@ class HumanReconciler:
         found, errors = await self._steps(human, facts) if human else ([_taken(user)], [])
         if human:
             found.append(references(roster, human))
+        waits = any(condition.reason == ASKING_IN for condition in found)
         was_active = is_current(stored, old) and old.phase == "Active"
         fresh = replace(
             old,
-            phase="Active" if human and (was_active or not errors) else "Failed",
+            phase=_phase(was_active=was_active, failed=bool(errors), waits=waits) if human else "Failed",
             observed_generation=stored.generation,
             facts=facts,
         ).with_conditions((*found, effective(stored)), now=time())
         await save(self._w.store, self._w.changes, key, old, fresh)
         if errors:
             raise errors[0]
-        return None
+        return LOOK_S if waits else None
 
     async def _steps(self, human: Human, facts: dict[str, Any]) -> tuple[list[Condition], list[OpsroomError]]:
         account, error = await told("Account", lambda: self._ensure_account(human))
@@ -67,13 +70,13 @@ class HumanReconciler:
         return done
 
     async def _ensure_rooms(self, human: Human, facts: dict[str, Any]) -> Done:
-        joined: list[str] = []
+        ids: dict[str, str] = {}
         wanted = await self._w.rooms.of(human.user)
         gate = asyncio.Semaphore(PARALLEL)
 
         async def bring(alias: str) -> None:
             async with gate:
-                joined.append(await self._w.rooms.bring(alias))
+                ids[alias] = await self._w.rooms.bring(alias)
 
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -81,8 +84,21 @@ class HumanReconciler:
                     tasks.create_task(bring(room.alias))
         except Exception as error:
             raise readable(error, f"ask {human.name} into its rooms") from error
-        facts["rooms"] = sorted(joined)
-        return Done("InLine", f"{len(joined)} room{'s' * (len(joined) != 1)}")
+        later = [room for room in wanted if self._w.rooms.waits(human.user, room.alias)]
+        facts["rooms"] = sorted(set(ids.values()) - {ids[room.alias] for room in later})
+        if later:
+            names = ", ".join(room.name for room in later)
+            raise Waiting(ASKING_IN, f"Many people are asked in at once. Still to come: {names}.")
+        return Done("InLine", f"{len(ids)} room{'s' * (len(ids) != 1)}")
+
+
+def _phase(*, was_active: bool, failed: bool, waits: bool) -> str:
+    """One who was there as declared stays so: what is wrong since then is in the conditions alone."""
+    if was_active:
+        return "Active"
+    if failed:
+        return "Failed"
+    return "Pending" if waits else "Active"
 
 
 def _taken(user: str) -> Condition:

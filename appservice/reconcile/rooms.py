@@ -22,6 +22,7 @@ from appservice.store.database import Connection, Database
 from appservice.store.rooms import Room
 
 KIND = "Room"
+ASKING_IN = "AskingIn"  # the reason of a condition: not everybody's turn has come yet
 
 log = structlog.get_logger()
 
@@ -48,7 +49,7 @@ class RoomKeeper:
         self._in_line: dict[str, tuple[DesiredRoom, str]] = {}
         self._equals: dict[str, frozenset[str]] = {}
         self._refused: dict[str, Mapping[str, str]] = {}
-        self._left: dict[str, int] = {}  # rooms that people are being asked into, or taken out of: how many are left
+        self._left: dict[str, frozenset[str]] = {}  # whom the next pass of a room asks in, or takes out
         self._accounts: set[str] = set()
 
     # -- doors --------------------------------------------------------------------------------------------------
@@ -128,7 +129,7 @@ class RoomKeeper:
         if equals := self.equals(alias):
             return Done("OthersKeepPower", equals)
         if left := self._left.get(alias):
-            return Done("AskingIn", f"{done.message}; people still to be asked in or taken out: {left}")
+            return Done(ASKING_IN, f"{done.message}; people still to be asked in or taken out: {len(left)}")
         if refused := self._refused.get(alias):
             said = "; ".join(f"{user}: {reason}" for user, reason in sorted(refused.items()))
             return Done(
@@ -164,6 +165,10 @@ class RoomKeeper:
     def forget(self, alias: str) -> None:
         """What is known of a room may not be so any more."""
         self._in_line.pop(alias, None)
+
+    def waits(self, user: str, alias: str) -> bool:
+        """Whether somebody's turn to be asked into a room, or to be taken out, has not come yet."""
+        return user in self._left.get(alias, ())
 
     def _unsettled(self, alias: str) -> tuple[bool, bool]:
         return alias in self._failing, bool(self._left.get(alias))
@@ -201,7 +206,7 @@ class RoomKeeper:
         if not absent & self._accounts:
             self._in_line[room.alias] = (room, made.room_id)
         if made.sent:
-            log.info("room mended", room=room.alias, left=made.left)
+            log.info("room mended", room=room.alias, left=len(made.left))
         return made.room_id
 
     async def _around(self, room: DesiredRoom) -> Around:

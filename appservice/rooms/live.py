@@ -51,13 +51,13 @@ class Around:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Made:
     """A room after a pass. `equals`: who stands as high as the bot and should not; `refused`: whom the homeserver lets
-    nobody ask in or take out, and why: the others have their room all the same; `left`: people for the next pass."""
+    nobody ask in or take out, and why: the others have their room all the same; `left`: whose turn the next pass is."""
 
     room_id: str
     sent: bool
     equals: frozenset[str] = frozenset()
     refused: Mapping[str, str]
-    left: int = 0
+    left: frozenset[str] = frozenset()
 
 
 async def ensure(
@@ -299,12 +299,12 @@ async def _heal_members(
     return Made(room_id=room_id, sent=sent, refused={user: why for user, why in refused.items() if why}, left=left)
 
 
-def _turn(users: Sequence[str], refused: Mapping[str, str]) -> tuple[list[str], int]:
-    """(those whose turn it is in this pass, how many others have not had one). Who was refused comes last, the one who
+def _turn(users: Sequence[str], refused: Mapping[str, str]) -> tuple[list[str], frozenset[str]]:
+    """(those whose turn it is in this pass, the others who have not had one). Who was refused comes last, the one who
     was refused longest ago first."""
     fresh = [user for user in users if user not in refused]
     again = [user for user in refused if user in users]
-    return [*fresh, *again][:PEOPLE_A_PASS], max(0, len(fresh) - PEOPLE_A_PASS)
+    return [*fresh, *again][:PEOPLE_A_PASS], frozenset(fresh[PEOPLE_A_PASS:])
 
 
 REASON = "Who is in this room is declared. An operator can declare a Human that has access to it."

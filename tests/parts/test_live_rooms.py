@@ -2,23 +2,26 @@
 
 import secrets
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pytest
 
+from appservice.homeserver.sender import Sender
+from appservice.reconcile.accounts import Accounts
+from appservice.reconcile.human import HumanReconciler
 from appservice.reconcile.identity import Identities
 from appservice.reconcile.rooms import RoomKeeper
 from appservice.reconcile.steps import Done
-from appservice.resources import registry
 from appservice.rooms import live
 from appservice.rooms.declared import Declared
 from appservice.rooms.desired import DesiredRoom
 from appservice.rooms.live import Around
-from appservice.store import declaring
-from appservice.store.changes import Key
+from appservice.store import objects, status
+from appservice.store.changes import Changes, Key
 from appservice.store.database import Database
-from appservice.store.declaring import Author
 from tests.support.bed import BOT, NAMES, Bed
+from tests.support.declared import world_with
+from tests.support.journalled import declare
 from tests.support.rosters import human, team, worker
 from tests.support.synapse import SERVER_NAME
 
@@ -113,10 +116,10 @@ async def test_many_people_are_asked_in_over_several_passes_and_those_refused_ke
 
     made = await live.ensure(bed.homeserver, room, around)
     assert agents <= set(await bed.homeserver.members(made.room_id))
-    lefts = [made.left]
+    lefts = [len(made.left)]
     while made.left:
         made = await live.ensure(bed.homeserver, room, around, refused=made.refused)
-        lefts.append(made.left)
+        lefts.append(len(made.left))
 
     assert lefts == sorted(lefts, reverse=True)
     assert made.refused.keys() == foreign
@@ -125,7 +128,7 @@ async def test_many_people_are_asked_in_over_several_passes_and_those_refused_ke
     assert list(again.refused) == [*made.refused][2:] + [*made.refused][:2]  # those that waited longest were tried
 
     fewer = replace(room, members=agents)
-    assert (await live.ensure(bed.homeserver, fewer, around)).left == 3
+    assert len((await live.ensure(bed.homeserver, fewer, around)).left) == 3
 
 
 async def test_whoever_belongs_into_a_room_and_was_banned_is_asked_in_again(bed: Bed) -> None:
@@ -214,13 +217,13 @@ async def test_a_room_that_moves_to_another_space_leaves_the_one_before(bed: Bed
     assert await bed.homeserver.state_event(made, "m.space.parent", elsewhere) == {"via": [SERVER_NAME]}
 
 
+async def operators() -> frozenset[str]:
+    return frozenset({f"@boss:{SERVER_NAME}"})
+
+
 @pytest.fixture
 def keeper(bed: Bed, store: Database) -> RoomKeeper:
     """What keeps the rooms of the store's declaration; `boss` operates."""
-
-    async def operators() -> frozenset[str]:
-        return frozenset({f"@boss:{SERVER_NAME}"})
-
     declared = Declared(store, NAMES, operators, prefix="opsroom-")
     return RoomKeeper(bed.homeserver, store, declared, Identities(bed.homeserver, NAMES), bed.looked.append)
 
@@ -234,9 +237,7 @@ async def test_rooms_that_wait_for_an_account_are_not_read_again_until_it_is_the
     bed: Bed, store: Database, keeper: RoomKeeper
 ) -> None:
     agent, late = f"w{secrets.token_hex(3)}", f"late{secrets.token_hex(3)}"
-    documents = registry.parse((worker(agent) + human(late, 1)).encode(), source="all.yaml")
-    author = Author(user=BOT, cause="$w", now=1.0)
-    await store.write(lambda db: declaring.declare(db, documents, author, is_ours=NAMES.is_ours))
+    await declare(store, worker(agent) + human(late, 1))
 
     room, root = await keeper.bring(f"opsroom-worker-{agent}"), await keeper.bring("opsroom-space")
     reads = bed.homeserver.reads
@@ -251,36 +252,86 @@ async def test_rooms_that_wait_for_an_account_are_not_read_again_until_it_is_the
         assert await bed.homeserver.state_event(each, "m.room.member", person.user_id)
 
 
-async def test_a_room_that_many_are_asked_into_is_there_for_its_agent_and_says_how_many_are_left(
-    bed: Bed, store: Database, keeper: RoomKeeper, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@dataclass(frozen=True, slots=True)
+class Crowd:
+    """Three people who may talk to an agent, and of whom one is asked in by each pass of its room."""
+
+    agent: str
+    people: tuple[str, ...]
+
+    @property
+    def alias(self) -> str:
+        return f"opsroom-worker-{self.agent}"
+
+
+@pytest.fixture
+async def crowd(bed: Bed, store: Database, monkeypatch: pytest.MonkeyPatch) -> Crowd:
     monkeypatch.setattr(live, "PEOPLE_A_PASS", 1)
-    agent, tag = f"w{secrets.token_hex(3)}", secrets.token_hex(3)
-    people = [await bed.synapse.person(f"many{n}{tag}") for n in range(3)]
-    text = worker(agent) + "".join(human(f"many{n}{tag}", 1) for n in range(3))
-    author = Author(user=BOT, cause="$w", now=1.0)
-    documents = registry.parse(text.encode(), source="all.yaml")
-    await store.write(lambda db: declaring.declare(db, documents, author, is_ours=NAMES.is_ours))
-    alias = f"opsroom-worker-{agent}"
-    key = Key("Room", alias)
+    tag = secrets.token_hex(3)
+    found = Crowd(f"w{tag}", tuple(f"many{n}-{tag}" for n in range(3)))
+    for name in found.people:
+        await bed.synapse.person(name)
+    await declare(store, worker(found.agent) + "".join(human(name, 1) for name in found.people))
+    return found
 
-    room = await keeper.bring(alias)
-    reads = bed.homeserver.reads
-    assert await keeper.bring(alias) == room  # nobody waits for the rest
-    assert bed.homeserver.reads == reads
-    said = keeper.told(alias, Done("Joined", room))
-    assert said.reason == "AskingIn"
-    assert "to be asked in or taken out: 1" in said.message
 
-    bed.looked.clear()
-    await keeper.reconcile(key)
+async def filled(bed: Bed, keeper: RoomKeeper, crowd: Crowd) -> None:
+    """Go on for as long as the keeper has the room looked at."""
+    key = Key("Room", crowd.alias)
+    assert key in bed.looked
     while key in bed.looked:
         bed.looked.clear()
         await keeper.reconcile(key)
-    assert Key("Worker", agent) in bed.looked
-    assert keeper.told(alias, Done("Joined", room)) == Done("Joined", room)
-    for person in people:
-        assert await bed.homeserver.state_event(room, "m.room.member", person.user_id)
+
+
+async def test_a_room_that_many_are_asked_into_is_there_for_its_agent_and_says_how_many_are_left(
+    bed: Bed, keeper: RoomKeeper, crowd: Crowd
+) -> None:
+    room = await keeper.bring(crowd.alias)
+    reads = bed.homeserver.reads
+    assert await keeper.bring(crowd.alias) == room  # nobody waits for the rest
+    assert bed.homeserver.reads == reads
+    said = keeper.told(crowd.alias, Done("Joined", room))
+    assert said.reason == "AskingIn"
+    assert "to be asked in or taken out: 1" in said.message
+
+    await filled(bed, keeper, crowd)
+    assert Key("Worker", crowd.agent) in bed.looked
+    assert keeper.told(crowd.alias, Done("Joined", room)) == Done("Joined", room)
+    for name in crowd.people:
+        assert await bed.homeserver.state_event(room, "m.room.member", NAMES.person(name))
+
+
+async def test_somebody_is_active_once_they_were_asked_into_their_rooms(
+    bed: Bed, store: Database, keeper: RoomKeeper, crowd: Crowd
+) -> None:
+    async def lost(*_: object) -> None: ...
+
+    sender = Sender(store, bed.homeserver, on_dead=lost)
+    reconciler = HumanReconciler(
+        world_with(
+            store=store,
+            changes=Changes(),
+            declared=Declared(store, NAMES, operators, prefix="opsroom-"),
+            rooms=keeper,
+            accounts=Accounts(store, bed.homeserver, sender, means=None, ops_room=lambda: bed.room),
+        )
+    )
+
+    async def phases() -> list[str]:
+        found = []
+        for name in crowd.people:
+            stored = await objects.get(store, Key("Human", name))
+            assert stored is not None
+            look_again = await reconciler.build(stored)
+            now = await status.get(store, stored.key)
+            assert bool(look_again) == (now.phase == "Pending") == (now.facts["rooms"] == [])
+            found.append(now.phase)
+        return sorted(found)
+
+    assert await phases() == ["Active", "Active", "Pending"]
+    await filled(bed, keeper, crowd)
+    assert await phases() == ["Active", "Active", "Active"]
 
 
 async def test_the_room_alone_with_a_leader_leads_to_that_of_the_next_one(
@@ -289,9 +340,7 @@ async def test_the_room_alone_with_a_leader_leads_to_that_of_the_next_one(
     tag = secrets.token_hex(3)
 
     async def led_by(leader: str) -> None:
-        documents = registry.parse(team(f"t{tag}", leader).encode(), source="t.yaml")
-        author = Author(user=BOT, cause=leader, now=1.0)
-        await store.write(lambda db: declaring.declare(db, documents, author, is_ours=NAMES.is_ours))
+        await declare(store, team(f"t{tag}", leader), cause=leader)
 
     await led_by(f"first-{tag}")
     before = await keeper.bring(f"opsroom-leader-dm-first-{tag}")
@@ -310,10 +359,7 @@ async def test_a_teams_rooms_are_run_by_the_matrix_id_it_names_and_by_operators_
     boss, john = (await bed.synapse.person("boss")).user_id, (await bed.synapse.person("john")).user_id
 
     async def run_by(user: str) -> set[str]:
-        text = team("dev", lead, fields=f'admin: {{name: pm, matrixUserId: "{user}"}}')
-        documents = registry.parse(text.encode(), source="dev.yaml")
-        author = Author(user=boss, cause=user, now=1.0)
-        await store.write(lambda db: declaring.declare(db, documents, author, is_ours=NAMES.is_ours))
+        await declare(store, team("dev", lead, fields=f'admin: {{name: pm, matrixUserId: "{user}"}}'), cause=user)
         room = await keeper.bring(f"opsroom-leader-dm-{lead}")
         here = (event for event in await bed.homeserver.state(room) if event["type"] == "m.room.member")
         return {event["state_key"] for event in here if event["content"]["membership"] in ("join", "invite")}

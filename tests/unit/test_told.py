@@ -1,7 +1,7 @@
 """How steps are told as conditions, what phase follows from them, and what is written of what happened."""
 
 import asyncio
-from dataclasses import fields, replace
+from dataclasses import replace
 from errno import ENOSPC
 
 import pytest
@@ -22,7 +22,7 @@ from appservice.store.changes import Changes, Key
 from appservice.store.database import Database
 from appservice.store.objects import Stored
 from appservice.store.status import Condition, Status, Truth
-from tests.support.declared import Company
+from tests.support.declared import Company, world_with
 from tests.support.rosters import NAMES, OPERATORS
 
 KEY = Key("Worker", "a")
@@ -154,17 +154,11 @@ def test_the_first_trouble_is_the_message_and_a_failure_comes_before_a_wait() ->
 
 
 def world(store: Database) -> World:
-    """Without what passes here have no use for."""
-
     async def operators() -> frozenset[str]:
         return frozenset(OPERATORS)
 
-    there = {
-        "store": store,
-        "changes": Changes(),
-        "declared": Declared(store, NAMES, operators, prefix="opsroom-"),
-    }
-    return World(**dict.fromkeys((field.name for field in fields(World)), None) | there)  # type: ignore[arg-type]
+    declared = Declared(store, NAMES, operators, prefix="opsroom-")
+    return world_with(store=store, changes=Changes(), declared=declared)
 
 
 async def declare(store: Database, kind: str, name: str, owner: str = "", **spec: object) -> Stored:
