@@ -143,9 +143,11 @@ class RoomKeeper:
         return [Key(KIND, alias) for alias in {*await self._declared.rooms(), *known}]
 
     async def without(self, user: str) -> None:
-        """Bring the rooms in line in which somebody was who is not declared any more."""
+        """Bring the rooms in line in which somebody was who is not declared any more; they are out of them then."""
         for alias, (room, _) in list(self._in_line.items()):
             if user in room.members:
+                await self.reconcile(Key(KIND, alias))
+            while self.waits(user, alias):
                 await self.reconcile(Key(KIND, alias))
 
     async def of(self, user: str) -> list[DesiredRoom]:

@@ -3,6 +3,7 @@
 import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import pytest
 
@@ -20,10 +21,10 @@ from appservice.store import objects, status
 from appservice.store.changes import Changes, Key
 from appservice.store.database import Database
 from tests.support.bed import BOT, NAMES, Bed
-from tests.support.declared import world_with
 from tests.support.journalled import declare
 from tests.support.rosters import human, team, worker
 from tests.support.synapse import SERVER_NAME
+from tests.support.world import world_with
 
 
 async def ensured(bed: Bed, room: DesiredRoom, around: Callable[[], Awaitable[Around]]) -> tuple[str, bool]:
@@ -332,6 +333,22 @@ async def test_somebody_is_active_once_they_were_asked_into_their_rooms(
     assert await phases() == ["Active", "Active", "Pending"]
     await filled(bed, keeper, crowd)
     assert await phases() == ["Active", "Active", "Active"]
+
+
+async def test_people_who_are_deleted_together_are_out_of_a_room_before_they_are_gone(
+    bed: Bed, store: Database, keeper: RoomKeeper, crowd: Crowd
+) -> None:
+    room = await keeper.bring(crowd.alias)
+    await filled(bed, keeper, crowd)
+    await keeper.bring(crowd.alias)
+    for name in crowd.people:
+        await store.write(partial(objects.begin_delete, key=Key("Human", name), author=BOT, cause="$d", now=2.0))
+
+    for name in reversed(crowd.people):  # those come first who are taken out last
+        await keeper.without(NAMES.person(name))
+        member = await bed.homeserver.state_event(room, "m.room.member", NAMES.person(name))
+        assert member is not None
+        assert member["membership"] == "leave"
 
 
 async def test_the_room_alone_with_a_leader_leads_to_that_of_the_next_one(

@@ -1,23 +1,15 @@
 """Declared documents as the store has them, without a store."""
 
 from collections.abc import Mapping
-from dataclasses import fields
-from typing import Any
 
 from appservice.policy import roster
 from appservice.policy.roster import Roster
-from appservice.reconcile.world import World
 from appservice.resources import registry
 from appservice.resources.document import Document
 from appservice.store import declaring
 from appservice.store.changes import Key
 from appservice.store.objects import Declared, Stored
 from tests.support.rosters import NAMES, OPERATORS
-
-
-def world_with(**there: Any) -> World:
-    """What reconcilers work with, without that for which a pass has no use."""
-    return World(**dict.fromkeys((field.name for field in fields(World)), None) | there)  # type: ignore[arg-type]
 
 
 class Company:

@@ -22,8 +22,9 @@ from appservice.store.changes import Changes, Key
 from appservice.store.database import Database
 from appservice.store.objects import Stored
 from appservice.store.status import Condition, Status, Truth
-from tests.support.declared import Company, world_with
+from tests.support.declared import Company
 from tests.support.rosters import NAMES, OPERATORS
+from tests.support.world import world_with
 
 KEY = Key("Worker", "a")
 TEAM = """\
