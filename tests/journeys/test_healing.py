@@ -46,7 +46,7 @@ async def test_somebody_whom_a_policy_allows_may_stay(stack: Stack) -> None:
     await stack.joined(visitor, "worker-hospitable")
 
     question = await visitor.say(room, "may I stay?", mention=stack.agent("hospitable"))
-    await visitor.answer_to(question, "may I stay?")
+    assert (await visitor.answer_to(question, "may I stay?")).sender == stack.agent("hospitable")
 
 
 async def test_a_room_that_lost_its_place_in_the_space_gets_it_back(stack: Stack) -> None:

@@ -13,9 +13,6 @@ from appservice.backends.protocol import Observed
 from appservice.errors import Unavailable
 from appservice.plane import stop_all
 from appservice.reconcile.steps import Step, Want, sandbox_steps, unbroken, wanted
-from appservice.store.changes import Key
-
-KEY = Key("Worker", "a")
 
 
 def after(step: Step, have: Observed, spec_hash: str) -> Observed:
